@@ -1,0 +1,323 @@
+"""Corpora and runs. A run is a tree of calls, each a list of cells; Call and Cell rows are written by the recorder alone."""
+
+from __future__ import annotations
+
+import secrets
+
+from django.conf import settings
+from django.db import models
+from django.urls import reverse
+from django.utils import timezone
+
+from analyses.querysets import CorpusQuerySet, DocumentQuerySet, RunQuerySet, ShareQuerySet
+from workspaces.models import Workspace
+
+
+def new_key() -> str:
+    """A name for a URL that cannot be guessed: 128 random bits."""
+    return secrets.token_urlsafe(16)
+
+
+class Status(models.TextChoices):
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    LIMIT = "limit"
+
+
+ENDED = (Status.DONE, Status.FAILED, Status.STOPPED, Status.LIMIT)
+
+
+class Corpus(models.Model):
+    """An uploaded set of documents. Changing it makes a new version; runs keep the version they ran on."""
+
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="corpora")
+    key = models.CharField(max_length=24, unique=True, default=new_key)
+    name = models.CharField(max_length=200)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    sample_questions = models.JSONField(default=list, blank=True)
+
+    objects = CorpusQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "corpora"
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("corpus-detail", args=[self.workspace.slug, self.key])
+
+    @property
+    def latest(self) -> CorpusVersion | None:
+        return self.versions.order_by("-number").first()
+
+
+class CorpusVersion(models.Model):
+    """One state of a corpus: a packed text (all documents' UTF-8, one after the other) and the index into it."""
+
+    corpus = models.ForeignKey(Corpus, models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    text = models.CharField(max_length=64)  # sha256 of the packed text's blob
+    document_count = models.PositiveIntegerField()
+    characters = models.PositiveBigIntegerField()
+    bytes = models.PositiveBigIntegerField()
+    created_at = models.DateTimeField(default=timezone.now)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["corpus", "number"], name="version_once_a_corpus")]
+
+    def __str__(self) -> str:
+        return f"{self.corpus}, version {self.number}"
+
+
+class Document(models.Model):
+    """One file of a corpus version, in order: where its text lies in the packed text, and what it came from."""
+
+    version = models.ForeignKey(CorpusVersion, models.CASCADE, related_name="documents")
+    position = models.PositiveIntegerField()  # from 0, as in context[position]
+    title = models.CharField(max_length=300)
+    name = models.CharField(max_length=500)  # the file's name, with its path where it had one
+    byte_start = models.PositiveBigIntegerField()
+    byte_end = models.PositiveBigIntegerField()
+    char_start = models.PositiveBigIntegerField()
+    characters = models.PositiveBigIntegerField()
+    format = models.CharField(max_length=12)
+    encoding = models.CharField(max_length=40)
+    original = models.CharField(max_length=64)  # sha256 of the uploaded bytes' blob
+    original_bytes = models.PositiveBigIntegerField()
+    meta = models.JSONField(default=dict)
+
+    objects = DocumentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [models.UniqueConstraint(fields=["version", "position"], name="document_once_a_position")]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Run(models.Model):
+    """One execution of a question on a context. Its totals are written with its calls and cells, by their recorder."""
+
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="runs")
+    number = models.PositiveIntegerField()  # in its workspace, for people
+    key = models.CharField(max_length=24, unique=True, default=new_key)
+    question = models.TextField()
+    corpus_version = models.ForeignKey(CorpusVersion, models.PROTECT, null=True, related_name="runs")
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    strategy = models.CharField(max_length=20, default="rlm")
+    dialect = models.CharField(max_length=10, default="async")
+    endpoint = models.CharField(max_length=80)
+    root_model = models.CharField(max_length=120)
+    child_model = models.CharField(max_length=120)
+    limits = models.JSONField(default=dict)
+    seed = models.CharField(max_length=32)
+
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
+    reason = models.TextField(blank=True)  # a sentence for a person: why it did not end as done
+    stop_requested_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    # The lease (design.md, decision 3): who may write, and until when.
+    lease_token = models.CharField(max_length=32, blank=True)
+    lease_expires_at = models.DateTimeField(null=True)
+
+    seq = models.PositiveBigIntegerField(default=0)  # of the last write to any row of this run
+    calls = models.PositiveIntegerField(default=0)
+    cells = models.PositiveIntegerField(default=0)  # kinds code and tool
+    depth = models.PositiveSmallIntegerField(default=0)  # greatest reached, root 0
+    failed_calls = models.PositiveIntegerField(default=0)
+    prompt_tokens = models.PositiveBigIntegerField(default=0)
+    completion_tokens = models.PositiveBigIntegerField(default=0)
+    cached_tokens = models.PositiveBigIntegerField(default=0)
+    cost = models.FloatField(null=True, default=0.0)  # dollars; null: unknown
+    seconds = models.FloatField(default=0.0)
+
+    # The answer: the whole value in a blob (sandbox.Value.dump), and what a page shows of it.
+    answer_blob = models.CharField(max_length=64, blank=True)
+    answer_display = models.JSONField(null=True)  # JSON-like, bounded
+    answer_cut = models.BooleanField(default=False)  # answer_display is not all of it
+    answer_name = models.CharField(max_length=120, blank=True)  # the variable it was returned from
+    answer_type = models.CharField(max_length=80, blank=True)
+    answer_shape = models.CharField(max_length=160, blank=True)
+    partial = models.BooleanField(default=False)
+    sandbox = models.JSONField(default=dict)  # what the jail's self-test said
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [models.UniqueConstraint(fields=["workspace", "number"], name="run_number_once_a_workspace")]
+        indexes = [
+            models.Index(fields=["status", "lease_expires_at"], name="run_to_claim"),
+            models.Index(fields=["workspace", "-created_at"], name="run_of_workspace"),
+        ]
+
+    def __str__(self) -> str:
+        return f"run {self.number}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("run-detail", args=[self.workspace.slug, self.key])
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+
+class Call(models.Model):
+    """One LM invocation in the tree of a run. Times are seconds since the epoch."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="call_set")
+    number = models.PositiveIntegerField()  # in its run, from 1 (the root); smaller than its children's
+    parent = models.ForeignKey("self", models.CASCADE, null=True, related_name="children")
+    parent_number = models.PositiveIntegerField(null=True)
+    parent_cell = models.PositiveIntegerField(null=True)  # number of the parent's cell that asked for it
+    order = models.PositiveIntegerField(default=0)  # among that cell's requests
+    depth = models.PositiveSmallIntegerField(default=0)
+    kind = models.CharField(max_length=6)  # root, child, leaf
+    identity = models.CharField(max_length=64, blank=True)
+    strategy = models.CharField(max_length=20)
+    model = models.CharField(max_length=120)
+    dialect = models.CharField(max_length=10)
+    title = models.CharField(max_length=200, blank=True)
+    instruction = models.TextField(blank=True)  # bounded; the whole of it is in the first cell's messages
+    schema = models.JSONField(null=True)
+    context_type = models.CharField(max_length=80)
+    context_shape = models.CharField(max_length=160)
+    context_chars = models.PositiveBigIntegerField(default=0)
+    context_digest = models.CharField(max_length=64, blank=True)
+
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
+    reason = models.TextField(blank=True)
+    notes = models.JSONField(default=list)  # retries, reminders, limits near: sentences
+    queued_at = models.FloatField()
+    started_at = models.FloatField(null=True)
+    finished_at = models.FloatField(null=True)
+    turns = models.PositiveIntegerField(default=0)
+    prompt_tokens = models.PositiveBigIntegerField(default=0)
+    completion_tokens = models.PositiveBigIntegerField(default=0)
+    cached_tokens = models.PositiveBigIntegerField(default=0)
+    reasoning_tokens = models.PositiveBigIntegerField(default=0)
+    cost = models.FloatField(null=True, default=0.0)
+    model_seconds = models.FloatField(default=0.0)
+    exec_seconds = models.FloatField(default=0.0)
+
+    answer_blob = models.CharField(max_length=64, blank=True)
+    answer_display = models.JSONField(null=True)
+    answer_cut = models.BooleanField(default=False)
+    answer_name = models.CharField(max_length=120, blank=True)
+    answer_type = models.CharField(max_length=80, blank=True)
+    answer_shape = models.CharField(max_length=160, blank=True)
+    partial = models.BooleanField(default=False)
+
+    born = models.PositiveBigIntegerField()  # seq of its insert
+    seq = models.PositiveBigIntegerField()  # seq of its last write
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["run", "number"], name="call_once_a_run")]
+        indexes = [
+            models.Index(fields=["run", "seq"], name="call_changed"),
+            models.Index(fields=["parent", "parent_cell", "order"], name="call_of_cell"),
+        ]
+
+    def __str__(self) -> str:
+        return f"call {self.number}"
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+
+class Cell(models.Model):
+    """One turn of a call: the messages it added, the reply, and the cell that ran, if any."""
+
+    class Kind(models.TextChoices):
+        CODE = "code"
+        TOOL = "tool"
+        REPLY = "reply"
+        COMPACTION = "compaction"
+
+    class Status(models.TextChoices):
+        WRITING = "writing"  # the model writes its reply
+        RUNNING = "running"
+        WAITING = "waiting"  # for child calls
+        DONE = "done"
+        ERROR = "error"  # it raised, or its REPL was killed
+        STOPPED = "stopped"  # its call ended first
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="cell_set")
+    call = models.ForeignKey(Call, models.CASCADE, related_name="cell_set")
+    call_number = models.PositiveIntegerField()
+    number = models.PositiveIntegerField()  # in its call, from 1
+    kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.REPLY)
+    status = models.CharField(max_length=8, choices=Status.choices, default=Status.WRITING)
+    messages = models.JSONField(default=list)  # [{"role", "content", …}]: what this turn added before the reply
+    reply = models.TextField(blank=True)
+    reasoning = models.TextField(blank=True)
+    code = models.TextField(blank=True)
+    shown = models.TextField(blank=True)  # exactly what the model was told of the output
+    output = models.TextField(blank=True)  # what was kept of it, where it is short
+    output_blob = models.CharField(max_length=64, blank=True)  # … and where it is long
+    output_chars = models.PositiveBigIntegerField(default=0)  # true length
+    shown_chars = models.PositiveIntegerField(default=0)
+    error = models.TextField(blank=True)
+    killed = models.CharField(max_length=10, blank=True)
+    final = models.BooleanField(default=False)
+    prompt_tokens = models.PositiveIntegerField(default=0)
+    completion_tokens = models.PositiveIntegerField(default=0)
+    cached_tokens = models.PositiveIntegerField(default=0)
+    reasoning_tokens = models.PositiveIntegerField(default=0)
+    cost = models.FloatField(null=True, default=0.0)
+    # Seconds since the epoch: sent, first piece of the reply, reply whole, cell over.
+    started_at = models.FloatField()
+    first_token_at = models.FloatField(null=True)
+    replied_at = models.FloatField(null=True)
+    ended_at = models.FloatField(null=True)
+    seconds = models.FloatField(default=0.0)  # of execution, waiting included
+    waited = models.FloatField(default=0.0)
+    variables = models.JSONField(default=list)
+    children_total = models.PositiveIntegerField(default=0)  # child calls it asked for
+    children_done = models.PositiveIntegerField(default=0)
+    children_failed = models.PositiveIntegerField(default=0)  # failed, stopped or at a limit
+
+    born = models.PositiveBigIntegerField()
+    seq = models.PositiveBigIntegerField()
+
+    class Meta:
+        ordering = ["call", "number"]
+        constraints = [models.UniqueConstraint(fields=["call", "number"], name="cell_once_a_call")]
+        indexes = [models.Index(fields=["run", "seq"], name="cell_changed")]
+
+    def __str__(self) -> str:
+        return f"cell {self.call_number}.{self.number}"
+
+
+class Share(models.Model):
+    """A public permalink of a run."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="shares")
+    token = models.CharField(max_length=48, unique=True, default=new_key)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    revoked_at = models.DateTimeField(null=True)
+
+    objects = ShareQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"share of {self.run}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("share-detail", args=[self.token])

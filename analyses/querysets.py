@@ -1,0 +1,48 @@
+"""Who sees what: every row of this app is reached through one of these, by a person or by a share's token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+
+from workspaces.models import Member
+
+
+class _OfWorkspace(models.QuerySet[Any]):
+    path = "workspace"  # from the row to its workspace
+
+    def visible_to(self, user: Any) -> Any:
+        """Rows of the workspaces of which this person is a member; none for a stranger."""
+        if not user.is_authenticated:
+            return self.none()
+        return self.filter(**{f"{self.path}__members__user": user})
+
+    def editable_by(self, user: Any) -> Any:
+        """Rows that this person may change: any role but viewer."""
+        if not user.is_authenticated:
+            return self.none()
+        roles = [Member.Role.OWNER, Member.Role.ADMIN, Member.Role.EDITOR]
+        # One filter() call: both conditions must hold for the same membership.
+        return self.filter(**{f"{self.path}__members__user": user, f"{self.path}__members__role__in": roles})
+
+
+class CorpusQuerySet(_OfWorkspace):
+    pass
+
+
+class DocumentQuerySet(_OfWorkspace):
+    path = "version__corpus__workspace"
+
+
+class RunQuerySet(_OfWorkspace):
+    def shared(self, token: str) -> Any:
+        """The run that a share's token opens, if it has not been revoked."""
+        return self.filter(shares__token=token, shares__revoked_at__isnull=True)
+
+
+class ShareQuerySet(_OfWorkspace):
+    path = "run__workspace"
+
+    def live(self) -> Any:
+        return self.filter(revoked_at__isnull=True)

@@ -1,0 +1,1 @@
+// The page's small script: theme, the tree's keys, folding, following. Everything else is HTML, CSS and htmx.
