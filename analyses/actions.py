@@ -1,0 +1,127 @@
+"""Verbs that write: what a person may do to a run. Views, forms and commands call these."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from analyses import endpoints
+from analyses.models import ENDED, CorpusVersion, Run, Share, Status
+from rlm.endpoints import Endpoint
+from rlm.limits import Limits, LimitsError
+from workspaces.models import User, Workspace
+
+log = logging.getLogger(__name__)
+
+
+class RunRefused(ValueError):
+    """A run cannot be started as asked; the message says why and what to do."""
+
+
+def start_run(
+    workspace: Workspace,
+    user: User | None,
+    *,
+    question: str,
+    corpus_version: CorpusVersion | None = None,
+    strategy: str = "rlm",
+    endpoint: str | Endpoint = "",
+    root_model: str = "",
+    child_model: str = "",
+    limits: dict[str, Any] | None = None,
+    seed: str = "",
+    wake: bool = True,
+) -> Run:
+    """Write a queued run and wake a worker. Raises RunRefused where something asked for cannot be.
+
+    ``endpoint`` is a name, or an Endpoint where the operator gave one of their own (the command line).
+    """
+    question = question.replace("\0", "").strip()
+    if not question:
+        raise RunRefused("Write a question first.")
+    try:
+        checked = Limits.of(limits or {})
+    except LimitsError as error:
+        raise RunRefused(f"{error}.") from None
+    if len(question) > checked.question_chars:
+        raise RunRefused(
+            f"The question has {len(question):,} characters, at most {checked.question_chars:,} are taken. "
+            "Put long texts into a corpus and ask about them."
+        )
+    if corpus_version is not None and corpus_version.corpus.workspace_id != workspace.pk:
+        raise RunRefused("That corpus is not in this workspace.")
+    chosen = endpoint if isinstance(endpoint, Endpoint) else _endpoint(endpoint)
+    if chosen.offline and strategy != "rlm":
+        raise RunRefused(
+            f"The {endpoints.OFFLINE_LABEL} serves the strategy rlm only. Choose rlm, or another model endpoint."
+        )
+    fields: dict[str, Any] = {
+        "question": question,
+        "corpus_version": corpus_version,
+        "created_by": user,
+        "strategy": strategy,
+        "dialect": chosen.dialect,
+        "endpoint": chosen.name,
+        "root_model": root_model.strip() or chosen.root_model,
+        "child_model": child_model.strip() or chosen.child_model,
+        "limits": checked.as_dict(),
+        "seed": seed or secrets.token_hex(8),
+    }
+    run = _numbered(workspace, fields)
+    if wake:
+        transaction.on_commit(lambda: _wake(run.pk))
+    return run
+
+
+def _endpoint(name: str) -> Endpoint:
+    try:
+        return endpoints.get(name) if name else endpoints.available()[0]
+    except endpoints.UnknownEndpoint as error:
+        raise RunRefused(str(error)) from None
+
+
+def _numbered(workspace: Workspace, fields: dict[str, Any]) -> Run:
+    """Insert with the workspace's next run number; of two who ask at once, one tries again."""
+    for attempt in range(5):
+        newest = Run.objects.filter(workspace=workspace).aggregate(newest=Max("number"))["newest"] or 0
+        try:
+            with transaction.atomic():
+                return Run.objects.create(workspace=workspace, number=newest + 1, **fields)
+        except IntegrityError:
+            if attempt == 4:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _wake(run_id: int) -> None:
+    """Tell a worker that there is work. If this is lost, the workers' sweep finds the run all the same."""
+    from analyses.tasks import execute_run
+
+    try:
+        execute_run.apply_async([run_id], retry=False)
+    except Exception as error:
+        log.warning("run %s: no worker could be woken (%s); a worker's sweep will find it", run_id, error)
+
+
+def stop_run(run: Run) -> None:
+    """Ask the worker to end the run; one that nobody holds yet ends here and now."""
+    now = timezone.now()
+    stopped = Run.objects.filter(pk=run.pk, status=Status.QUEUED, lease_token="").update(
+        status=Status.STOPPED, reason="Stopped before it began.", stop_requested_at=now, finished_at=now, seq=run.seq + 1
+    )
+    if not stopped:
+        Run.objects.filter(pk=run.pk, stop_requested_at=None).exclude(status__in=ENDED).update(stop_requested_at=now)
+
+
+def share_run(run: Run, user: User | None) -> Share:
+    """A public permalink of this run."""
+    return Share.objects.create(run=run, created_by=user)
+
+
+def revoke_share(share: Share) -> None:
+    Share.objects.filter(pk=share.pk, revoked_at=None).update(revoked_at=timezone.now())

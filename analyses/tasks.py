@@ -1,0 +1,13 @@
+"""Celery's doorway: a message only wakes this worker up; the database is the queue."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+
+@shared_task(name="analyses.execute_run")
+def execute_run(run_id: int) -> None:
+    """Claim the run if it is still to be had, and hand it to the process's event loop."""
+    from analyses.worker import worker
+
+    worker().wake(run_id)
