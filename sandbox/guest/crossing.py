@@ -1,0 +1,471 @@
+"""The crossing form of a value: a JSON skeleton beside one region of raw bytes. Both sides of the jail use it.
+
+Whatever JSON cannot say is an object with the key ``$``: its value names the type (the table is in docs/sandbox.md).
+Long texts, bytes, arrays and long lists of numbers lie in the region, addressed by offset and length.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+import decimal
+import json
+import math
+import re
+import uuid
+import zoneinfo
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any
+
+TAG = "$"
+INLINE_BYTES = 4096  # a text longer than this, in UTF-8, lies in the region
+PACK_ITEMS = 64  # lists of numbers or texts at least this long lie in the region
+MAX_DEPTH = 128
+MAX_PARTS = 10_000_000
+MAX_SKELETON = 96 << 20
+INT64 = 1 << 63
+FACTORIES: dict[str, type] = {t.__name__: t for t in (list, dict, set, int, float, str, bool, tuple)}
+SURROGATE = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
+
+
+class CrossingError(ValueError):
+    """A value cannot cross; the message says where in the value, and why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.place: list[str] = []
+
+    def inside(self, step: str) -> CrossingError:
+        self.place.insert(0, step)
+        return self
+
+    def __str__(self) -> str:
+        steps = self.place if len(self.place) <= 12 else [*self.place[:6], f"…{len(self.place) - 12} more…", *self.place[-6:]]
+        return f"value{''.join(steps)}: {self.reason}"
+
+
+def step_of(key: Any) -> str:
+    """Name one step into a dict, cut, whatever the key is."""
+    try:
+        text = json.dumps(key, ensure_ascii=False) if type(key) is str else repr(key)
+    except Exception:  # noqa: BLE001 (a cell's own __repr__)
+        text = f"<{type(key).__name__}>"
+    return f"[{text if len(text) <= 60 else text[:57] + '…'}]"
+
+
+class Encoder:
+    """Turns one Python object into a skeleton and a list of buffers; objects are taken by their exact type."""
+
+    def __init__(self, max_bytes: int | None = None, extra: Callable[[Encoder, Any], Any] | None = None) -> None:
+        self.max_bytes = max_bytes
+        self.extra = extra  # numpy and pandas, in the jail
+        self.buffers: list[Any] = []
+        self.size = 0
+        self.parts = 0
+        self.depth = 0
+        self.open: set[int] = set()  # containers being encoded: to notice cycles
+
+    def encode(self, value: Any) -> tuple[bytes, list[Any]]:
+        try:
+            tree = self.item(value)
+            skeleton = json.dumps(tree, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        except RecursionError:
+            raise CrossingError("is nested too deeply to cross") from None
+        if len(skeleton) > MAX_SKELETON:
+            raise CrossingError(f"has too many small parts to cross ({len(skeleton):,} bytes of structure)")
+        self._check_size(len(skeleton))
+        return skeleton, self.buffers
+
+    def item(self, o: Any) -> Any:
+        kind = type(o)
+        if kind is str:
+            return self._text(o)
+        if kind is bool or o is None:
+            return o
+        if kind is int:
+            return o if -INT64 <= o < INT64 else {TAG: "i", "v": hex(o)}
+        if kind is float:
+            return o if math.isfinite(o) else {TAG: "f", "v": repr(o)}
+        simple = SIMPLE.get(kind)
+        if simple is not None:
+            return simple(self, o)
+        if self.depth >= MAX_DEPTH:
+            raise CrossingError(f"is nested more than {MAX_DEPTH} levels deep")
+        if id(o) in self.open:
+            raise CrossingError("contains itself")
+        self.open.add(id(o))
+        self.depth += 1
+        try:
+            return self._container(o, kind)
+        finally:
+            self.depth -= 1
+            self.open.discard(id(o))
+
+    def raw(self, data: Any) -> dict[str, Any]:
+        """Put a buffer into the region; give its address."""
+        view = memoryview(data)
+        if not view.c_contiguous:
+            view = memoryview(bytes(view))
+        if view.nbytes and (view.ndim != 1 or view.format != "B"):
+            view = view.cast("B")
+        start = self.size
+        self.size += view.nbytes
+        self._check_size(0)
+        if view.nbytes:
+            self.buffers.append(view)
+        return {"o": start, "n": view.nbytes}
+
+    def sequence(self, items: Any, step: Callable[[int], str] = lambda i: f"[{i}]") -> list[Any]:
+        self._count(len(items))
+        out = []
+        item = self.item
+        for i, x in enumerate(items):
+            try:
+                out.append(item(x))
+            except CrossingError as error:
+                raise error.inside(step(i)) from None
+        return out
+
+    def _count(self, n: int) -> None:
+        self.parts += n
+        if self.parts > MAX_PARTS:
+            raise CrossingError(f"has more than {MAX_PARTS:,} parts")
+
+    def _check_size(self, more: int) -> None:
+        if self.max_bytes is not None and self.size + more > self.max_bytes:
+            raise CrossingError(
+                f"is larger than the {self.max_bytes / 1e6:,.0f} MB a value may have (so far {(self.size + more) / 1e6:,.0f} MB)"
+            )
+
+    def _text(self, o: str) -> Any:
+        n = len(o)
+        if n <= INLINE_BYTES and o.isascii():
+            return o
+        if self.max_bytes is not None and n > self.max_bytes:
+            self._check_size(n)
+        try:
+            data = o.encode()
+        except UnicodeEncodeError as error:
+            raise CrossingError(f"has a lone surrogate (U+{ord(o[error.start]):04X}) at character {error.start}") from None
+        if len(data) <= INLINE_BYTES:
+            return o
+        return {TAG: "s", **self.raw(data)}
+
+    def _list(self, o: list[Any]) -> Any:
+        if len(o) >= PACK_ITEMS:
+            kinds = set(map(type, o))
+            if kinds == {float}:
+                return {TAG: "L", "d": "d", **self.raw(array("d", o))}
+            if kinds == {int}:
+                try:
+                    return {TAG: "L", "d": "q", **self.raw(array("q", o))}
+                except OverflowError:
+                    pass
+            if kinds == {str}:
+                return self._texts(o)
+        return self.sequence(o)
+
+    def _texts(self, o: list[str]) -> Any:
+        """Many texts at once: their UTF-8 in a row, and the length of each."""
+        try:
+            data = list(map(str.encode, o))
+        except UnicodeEncodeError:
+            for i, x in enumerate(o):
+                try:
+                    self._text(x)
+                except CrossingError as error:
+                    raise error.inside(f"[{i}]") from None
+            raise
+        sizes = self.raw(array("q", map(len, data)))
+        return {TAG: "T", "z": sizes, **self.raw(b"".join(data))}
+
+    def _container(self, o: Any, kind: type) -> Any:
+        if kind is list:
+            return self._list(o)
+        if kind is dict:
+            return self._dict(o)
+        if kind is tuple:
+            return {TAG: "t", "v": self.sequence(o)}
+        if kind is set or kind is frozenset:
+            parts = self.sequence(list(o), lambda i: "{…}")
+            return {TAG: "S" if kind is set else "F", "v": parts}
+        if kind is collections.OrderedDict:
+            return {TAG: "od", "v": self._pairs(o)}
+        if kind is collections.Counter:
+            return {TAG: "ct", "v": self._pairs(o)}
+        if kind is collections.defaultdict:
+            factory = o.default_factory
+            name = "" if factory is None else getattr(factory, "__name__", "?")
+            if factory is not None and FACTORIES.get(name) is not factory:
+                raise CrossingError("is a defaultdict whose factory cannot cross; pass dict(…) of it")
+            return {TAG: "dd", "f": name, "v": self._pairs(o)}
+        if kind is collections.deque:
+            return {TAG: "dq", "m": o.maxlen, "v": self.sequence(o)}
+        if dataclasses.is_dataclass(kind):
+            return self._record(o, kind)
+        if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+            names = list(kind._fields)
+            return {TAG: "nt", "c": kind.__name__, "k": names, "v": self.sequence(o, lambda i: f".{names[i]}")}
+        if self.extra is not None:
+            found = self.extra(self, o)
+            if found is not None:
+                return found
+        raise CrossingError(f"is a {kind.__module__}.{kind.__qualname__}, which cannot cross{hint(kind)}")
+
+    def _dict(self, o: dict[Any, Any]) -> Any:
+        if TAG in o or not all(type(k) is str and len(k) <= INLINE_BYTES and (k.isascii() or _encodes(k)) for k in o):
+            return {TAG: "d", "v": self._pairs(o)}
+        self._count(len(o))
+        out = {}
+        item = self.item
+        for k, x in o.items():
+            try:
+                out[k] = item(x)
+            except CrossingError as error:
+                raise error.inside(step_of(k)) from None
+        return out
+
+    def _pairs(self, o: Any) -> list[Any]:
+        self._count(2 * len(o))
+        out = []
+        for k, x in o.items():
+            try:
+                key = self.item(k)
+            except CrossingError as error:
+                raise error.inside(f".key{step_of(k)}") from None
+            try:
+                out.append([key, self.item(x)])
+            except CrossingError as error:
+                raise error.inside(step_of(k)) from None
+        return out
+
+    def _record(self, o: Any, kind: Any) -> Any:
+        names = [f.name for f in dataclasses.fields(kind)]
+        values = []
+        for name in names:
+            try:
+                values.append(self.item(getattr(o, name)))
+            except CrossingError as error:
+                raise error.inside(f".{name}") from None
+            except AttributeError:
+                raise CrossingError(f"is a {kind.__name__} without its field {name}") from None
+        params = kind.__dataclass_params__
+        return {TAG: "dc", "c": kind.__name__, "k": names, "z": bool(params.frozen), "q": bool(params.eq), "v": values}
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def hint(kind: type) -> str:
+    """Say what to do instead, where that is known."""
+    name = kind.__name__
+    if name in ("generator", "map", "filter", "zip", "range_iterator", "dict_keys", "dict_values", "dict_items", "range"):
+        return "; pass list(…) of it"
+    if name == "coroutine":
+        return "; await it first"
+    if hasattr(kind, "__members__"):
+        return "; pass its .value"
+    return "; pass plain data made from it"
+
+
+def zone_of(zone: Any) -> Any:
+    if zone is None:
+        return None
+    if type(zone) is zoneinfo.ZoneInfo and zone.key:
+        return zone.key
+    if type(zone) is datetime.timezone:
+        args = zone.__getinitargs__()  # type: ignore[attr-defined]
+        seconds = args[0] / datetime.timedelta(microseconds=1)
+        return [int(seconds), args[1]] if len(args) > 1 else [int(seconds)]
+    raise CrossingError(f"has a time zone of type {type(zone).__name__}, which cannot cross")
+
+
+def zone_from(data: Any) -> datetime.tzinfo | None:
+    if data is None:
+        return None
+    if isinstance(data, str):
+        return zoneinfo.ZoneInfo(data)
+    offset = datetime.timedelta(microseconds=data[0])
+    if len(data) > 1:
+        return datetime.timezone(offset, str(data[1]))
+    return datetime.timezone(offset) if offset else datetime.UTC
+
+
+def _datetime(e: Encoder, o: datetime.datetime) -> Any:
+    naive = [o.year, o.month, o.day, o.hour, o.minute, o.second, o.microsecond, o.fold]
+    return {TAG: "dt", "v": naive, "z": zone_of(o.tzinfo)}
+
+
+def _time(e: Encoder, o: datetime.time) -> Any:
+    return {TAG: "tm", "v": [o.hour, o.minute, o.second, o.microsecond, o.fold], "z": zone_of(o.tzinfo)}
+
+
+SIMPLE: dict[type, Callable[[Encoder, Any], Any]] = {
+    bytes: lambda e, o: {TAG: "b", **e.raw(o)},
+    bytearray: lambda e, o: {TAG: "ba", **e.raw(bytes(o))},
+    complex: lambda e, o: {TAG: "c", "v": [e.item(o.real), e.item(o.imag)]},
+    datetime.datetime: _datetime,
+    datetime.date: lambda e, o: {TAG: "D", "v": [o.year, o.month, o.day]},
+    datetime.time: _time,
+    datetime.timedelta: lambda e, o: {TAG: "td", "v": [o.days, o.seconds, o.microseconds]},
+    decimal.Decimal: lambda e, o: {TAG: "n", "v": str(o)},
+    uuid.UUID: lambda e, o: {TAG: "u", "v": o.hex},
+    range: lambda e, o: {TAG: "r", "v": [e.item(o.start), e.item(o.stop), e.item(o.step)]},
+}
+
+
+def parse(skeleton: bytes | memoryview) -> Any:
+    """Read a skeleton from anyone: raises ValueError for whatever is not one."""
+    data = bytes(skeleton)
+    if len(data) > MAX_SKELETON:
+        raise ValueError(f"a skeleton of {len(data):,} bytes is too large")
+    if SURROGATE.search(data):
+        raise ValueError("a skeleton holds a lone surrogate")
+
+    def refuse(name: str) -> Any:
+        raise ValueError(f"{name} is not JSON")
+
+    try:
+        return json.loads(data.decode(), parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("a skeleton is nested too deeply") from None
+
+
+class Decoder:
+    """Turns skeleton and region back into a Python object; subclasses decide about records, arrays and frames."""
+
+    def __init__(self, region: Any) -> None:
+        self.region = memoryview(region)
+
+    def decode(self, skeleton: bytes | memoryview) -> Any:
+        tree = parse(skeleton)
+        if b'"$"' not in bytes(skeleton):
+            return tree
+        try:
+            return self.item(tree)
+        except (CrossingError, RecursionError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever hostile bytes lead to)
+            raise ValueError(f"a malformed value: {type(error).__name__}: {error}") from None
+
+    def raw(self, node: Any) -> memoryview:
+        start, size = node["o"], node["n"]
+        if type(start) is not int or type(size) is not int or start < 0 or size < 0 or start + size > self.region.nbytes:
+            raise ValueError("an address outside the region")
+        return self.region[start : start + size]
+
+    def text(self, node: Any) -> str:
+        return str(self.raw(node), "utf-8", "replace")
+
+    def item(self, x: Any) -> Any:
+        kind = type(x)
+        if kind is list:
+            return [self.item(y) for y in x]
+        if kind is not dict:
+            return x
+        tag = x.get(TAG)
+        if tag is None:
+            return {k: self.item(y) for k, y in x.items()}
+        known = DECODE.get(tag) if type(tag) is str else None
+        if known is not None:
+            return known(self, x)
+        return self.other(tag, x)
+
+    def items(self, x: Any) -> list[Any]:
+        values = x["v"]
+        if type(values) is not list:
+            raise ValueError("a list was expected")
+        return [self.item(y) for y in values]
+
+    def pairs(self, x: Any) -> list[tuple[Any, Any]]:
+        return [(self.item(k), self.item(v)) for k, v in x["v"]]
+
+    def texts(self, x: Any) -> list[str]:
+        sizes = array("q", bytes(self.raw(x["z"])))
+        data = self.raw(x)
+        if any(n < 0 for n in sizes) or sum(sizes) != data.nbytes:
+            raise ValueError("lengths that do not add up")
+        out, at = [], 0
+        for n in sizes:
+            out.append(str(data[at : at + n], "utf-8", "replace"))
+            at += n
+        return out
+
+    def numbers(self, x: Any) -> list[Any]:
+        if x["d"] not in ("d", "q"):
+            raise ValueError("numbers of an unknown kind")
+        return array(x["d"], bytes(self.raw(x))).tolist()
+
+    def record(self, name: str, fields: Sequence[str], values: Sequence[Any], frozen: bool, eq: bool) -> Any:
+        return dict(zip(fields, values, strict=True))
+
+    def named(self, name: str, fields: Sequence[str], values: Sequence[Any]) -> Any:
+        return tuple(values)
+
+    def other(self, tag: Any, x: Any) -> Any:
+        raise ValueError(f"an unknown type {tag!r}"[:80])
+
+
+def _bignum(d: Decoder, x: Any) -> int:
+    text = x["v"]
+    if type(text) is not str or not re.fullmatch(r"-?0x[0-9a-f]+", text):
+        raise ValueError("not an integer")
+    return int(text, 16)
+
+
+def _defaultdict(d: Decoder, x: Any) -> Any:
+    return collections.defaultdict(FACTORIES[x["f"]] if x["f"] else None, d.pairs(x))
+
+
+def _moment(d: Decoder, x: Any) -> Any:
+    *parts, fold = x["v"]
+    return datetime.datetime(*parts).replace(fold=fold, tzinfo=zone_from(x["z"]))
+
+
+def _clock(d: Decoder, x: Any) -> Any:
+    *parts, fold = x["v"]
+    return datetime.time(*parts).replace(fold=fold, tzinfo=zone_from(x["z"]))
+
+
+def _fields(x: Any) -> list[str]:
+    names = x["k"]
+    if not all(type(k) is str and k.isidentifier() for k in names):
+        raise ValueError("field names that are not names")
+    return list(names)
+
+
+DECODE: dict[str, Callable[[Decoder, Any], Any]] = {
+    "s": lambda d, x: d.text(x),
+    "T": lambda d, x: d.texts(x),
+    "L": lambda d, x: d.numbers(x),
+    "i": _bignum,
+    "f": lambda d, x: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[x["v"]],
+    "c": lambda d, x: complex(*d.items(x)),
+    "b": lambda d, x: bytes(d.raw(x)),
+    "ba": lambda d, x: bytearray(d.raw(x)),
+    "t": lambda d, x: tuple(d.items(x)),
+    "S": lambda d, x: set(d.items(x)),
+    "F": lambda d, x: frozenset(d.items(x)),
+    "d": lambda d, x: dict(d.pairs(x)),
+    "od": lambda d, x: collections.OrderedDict(d.pairs(x)),
+    "ct": lambda d, x: collections.Counter(dict(d.pairs(x))),
+    "dd": _defaultdict,
+    "dq": lambda d, x: collections.deque(d.items(x), x["m"]),
+    "dt": _moment,
+    "D": lambda d, x: datetime.date(*x["v"]),
+    "tm": _clock,
+    "td": lambda d, x: datetime.timedelta(*x["v"]),
+    "n": lambda d, x: decimal.Decimal(x["v"]),
+    "u": lambda d, x: uuid.UUID(hex=x["v"]),
+    "r": lambda d, x: range(*d.items(x)),
+    "dc": lambda d, x: d.record(str(x["c"]), _fields(x), d.items(x), bool(x["z"]), bool(x["q"])),
+    "nt": lambda d, x: d.named(str(x["c"]), _fields(x), d.items(x)),
+}
