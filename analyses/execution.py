@@ -1,0 +1,110 @@
+"""Execute one claimed run: where the engine, the sandbox, a model client and the recorder meet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from analyses import endpoints, ingest
+from analyses.live import LiveRun
+from analyses.models import Run, Status
+from analyses.recorder import LeaseLost, RunRecord, Writer
+from rlm.client import ModelClient
+from rlm.endpoints import Endpoint
+from rlm.engine import Control, RunResult, RunSpec, solve
+from rlm.events import Usage
+from rlm.limits import Limits
+from rlm.offline import OfflineClient
+from sandbox import JailPool, SandboxUnavailable, Value
+
+log = logging.getLogger(__name__)
+
+
+class Clients:
+    """Model clients, shared by all runs of this process that use the same endpoint."""
+
+    def __init__(self) -> None:
+        self._clients: dict[Endpoint, ModelClient | OfflineClient] = {}
+
+    def of(self, endpoint: Endpoint) -> ModelClient | OfflineClient:
+        if endpoint not in self._clients:
+            self._clients[endpoint] = OfflineClient(endpoint) if endpoint.offline else ModelClient(endpoint)
+        return self._clients[endpoint]
+
+
+async def execute(
+    run: Run,
+    *,
+    pool: JailPool,
+    clients: Clients,
+    writer: Writer,
+    control: Control,
+    endpoint: Endpoint | None = None,
+    live: bool = True,
+    tap: Callable[[Any], None] | None = None,
+) -> None:
+    """Execute a run whose lease this process holds, to its end, and write that end.
+
+    Never raises for what the run does; a lost lease ends it here without a further word, for another worker
+    has it now. ``endpoint`` stands in for the run's own where the operator gave one on the command line.
+    """
+    record = RunRecord(run, writer, live=LiveRun(run.pk) if live else None, tap=tap)
+    try:
+        result = await _solve(run, record, pool, clients, control, endpoint)
+        await record.finish(result)
+    except LeaseLost:
+        log.warning("run %s: its lease is held elsewhere now; this worker lets go", run.pk)
+
+
+async def _solve(
+    run: Run, record: RunRecord, pool: JailPool, clients: Clients, control: Control, endpoint: Endpoint | None
+) -> RunResult:
+    try:
+        endpoint = endpoint or endpoints.get(run.endpoint)
+        context, has_corpus = Value.of(run.question), run.corpus_version_id is not None
+        if run.corpus_version is not None:
+            context = await asyncio.to_thread(_context, run)
+        spec = RunSpec(
+            question=run.question,
+            strategy=run.strategy,
+            root_model=run.root_model,
+            child_model=run.child_model,
+            dialect=run.dialect,
+            limits=Limits.of(run.limits),
+            seed=run.seed,
+            has_corpus=has_corpus,
+        )
+        return await solve(spec, context=context, pool=pool, client=clients.of(endpoint), emit=record, control=control)
+    except LeaseLost:
+        raise
+    except (SandboxUnavailable, endpoints.UnknownEndpoint, ingest.ContextMissing) as error:
+        return _failed(str(error))
+    except Exception as error:  # a bug of ours must not leave a run that runs for ever
+        log.exception("run %s ended by an error of rlmweb itself", run.pk)
+        return _failed(f"An error in rlmweb itself ended this run ({type(error).__name__}); the worker's log says more.")
+
+
+def _context(run: Run) -> Value:
+    from django.db import connection
+
+    try:
+        return ingest.context_of(run.corpus_version)
+    finally:
+        connection.close()  # this thread is the loop's, not a request's: nobody else would
+
+
+def _failed(reason: str) -> RunResult:
+    return RunResult(
+        status=Status.FAILED.value,
+        reason=reason,
+        answer=None,
+        answer_name="",
+        partial=False,
+        usage=Usage(),
+        calls=0,
+        cells=0,
+        depth=0,
+        seconds=0.0,
+    )

@@ -1,0 +1,481 @@
+"""The only writer of Call and Cell rows: events in, rows out, each write taking its run's next seq.
+
+One thread a process writes for all its runs. It takes whatever has gathered since its last transaction,
+so a lone turn is written at once and a hundred parallel children share a commit (design.md, decisions 1 and 4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from django.db import Error as DatabaseError
+from django.db import close_old_connections, connection, transaction
+from django.utils import timezone
+
+from analyses.live import LiveRun
+from analyses.models import ENDED, Call, Cell, Run, Status
+from analyses.texts import bounded_answer, clean, clean_json, stored_messages, stored_output
+from rlm import events
+from rlm.engine import RunResult
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 60.0  # how long a busy or cut-off database is tried again before the runs at hand are given up
+OPEN_CELLS = (Cell.Status.WRITING, Cell.Status.RUNNING, Cell.Status.WAITING)
+
+
+class LeaseLost(RuntimeError):
+    """Another worker holds this run now, or its rows are gone: this process may not write to it any more."""
+
+
+class RunRecord:
+    """The rows of one run while it is executed here. Called with events on the loop, it is the engine's ``Emit``."""
+
+    def __init__(self, run: Run, writer: Writer, *, live: LiveRun | None = None, tap: Callable[[Any], None] | None = None):
+        self.run = run
+        self.token = run.lease_token
+        self.live = live
+        self.lost: Exception | None = None
+        self._tap = tap
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._unwritten = 0  # events put and not yet durable
+        # Owned by the writer's thread from here on.
+        self._calls: dict[int, Call] = {}
+        self._cells: dict[tuple[int, int], Cell] = {}
+        self._born: list[Call | Cell] = []  # in the order of their events: parents first
+        self._changed: dict[tuple[type, int, int], tuple[Call | Cell, set[str]]] = {}
+        self._run_fields: set[str] = set()
+        self._over: list[tuple[int, int, Iterable[str]]] = []  # live texts that rows now hold
+        self._seq = run.seq
+
+    # — on the loop —
+
+    def __call__(self, event: events.Event) -> None:
+        if self._tap:
+            self._tap(event)
+        match event:
+            case events.ReplyDelta():
+                if self.live:
+                    if event.text:
+                        self.live.append(event.call, event.cell, "reply", event.text)
+                    if event.reasoning:
+                        self.live.append(event.call, event.cell, "reasoning", event.reasoning)
+            case events.OutputDelta():
+                if self.live:
+                    self.live.append(event.call, event.cell, "output", event.text)
+            case _:
+                self._unwritten += 1
+                self._writer.put(self, event, None)
+
+    async def commit(self) -> None:
+        """Return when every event so far is durable. Raises LeaseLost."""
+        if self.lost:
+            raise self.lost
+        if not self._unwritten:
+            return
+        done = self._loop.create_future()
+        self._writer.put(self, None, done)
+        await done
+
+    async def finish(self, result: RunResult) -> None:
+        """Write the run's end and give the lease back. Raises LeaseLost."""
+        self._unwritten += 1
+        self._writer.put(self, result, None)
+        await self.commit()
+        if self.live:
+            await self.live.close()
+
+    def _written(self, count: int, over: Sequence[tuple[int, int, Iterable[str]]]) -> None:
+        self._unwritten -= count
+        if self.live:
+            for call, cell, whats in over:
+                self.live.drop(call, cell, whats)
+            self.live.advance()
+
+    # — on the writer's thread: memory first —
+
+    def apply(self, event: events.Event | RunResult) -> None:
+        """Change the rows in memory as this event says."""
+        match event:
+            case events.CallQueued():
+                self._call_queued(event)
+            case events.CallStarted():
+                self._set(self._calls[event.call], status=Status.RUNNING, started_at=event.time)
+            case events.TurnStarted():
+                self._turn_started(event)
+            case events.ReplyDone():
+                self._reply_done(event)
+            case events.CellWaiting():
+                state = Cell.Status.WAITING if event.waiting else Cell.Status.RUNNING
+                self._set(self._cells[event.call, event.cell], status=state)
+                self._set(self._calls[event.call], status=Status.WAITING if event.waiting else Status.RUNNING)
+            case events.CellDone():
+                self._cell_done(event)
+            case events.CallFinished():
+                self._call_finished(event)
+            case events.Note():
+                call = self._calls[event.call]
+                self._set(call, notes=[*call.notes, clean(event.text)[:500]][-50:])
+            case RunResult():
+                self._run_finished(event)
+
+    def _set(self, row: Call | Cell, **fields: Any) -> None:
+        for name, value in fields.items():
+            setattr(row, name, value)
+        if row.pk is None:
+            return  # a newborn is inserted whole
+        key = (type(row), row.number, row.call_number if isinstance(row, Cell) else 0)
+        self._changed.setdefault(key, (row, set()))[1].update(fields)
+
+    def _add(self, row: Call | Cell | Run, usage: events.Usage, *names: str) -> None:
+        fields: dict[str, Any] = {name: getattr(row, name) + getattr(usage, name) for name in names}
+        fields["cost"] = None if row.cost is None or usage.cost is None else row.cost + usage.cost
+        if isinstance(row, Run):
+            self._set_run(**fields)
+        else:
+            self._set(row, **fields)
+
+    def _set_run(self, **fields: Any) -> None:
+        for name, value in fields.items():
+            setattr(self.run, name, value)
+        self._run_fields.update(fields)
+
+    def _call_queued(self, event: events.CallQueued) -> None:
+        call = Call(
+            run=self.run,
+            number=event.call,
+            parent_number=event.parent,
+            parent_cell=event.cell,
+            order=event.order,
+            depth=event.depth,
+            kind=event.kind,
+            identity=event.identity,
+            strategy=event.strategy,
+            model=event.model[:120],
+            dialect=event.dialect,
+            title=clean(event.title)[:200],
+            instruction=clean(event.instruction)[:20_000],
+            schema=clean_json(event.schema),
+            context_type=clean(event.context_type)[:80],
+            context_shape=clean(event.context_shape)[:160],
+            context_chars=event.context_chars,
+            context_digest=event.context.digest,
+            queued_at=event.time,
+        )
+        self._calls[event.call] = call
+        self._born.append(call)
+        self._set_run(calls=self.run.calls + 1, depth=max(self.run.depth, event.depth))
+        if event.parent is not None and event.cell is not None:
+            cell = self._cells[event.parent, event.cell]
+            self._set(cell, children_total=cell.children_total + 1)
+
+    def _turn_started(self, event: events.TurnStarted) -> None:
+        call = self._calls[event.call]
+        cell = Cell(
+            run=self.run,
+            call_number=event.call,
+            number=event.cell,
+            messages=stored_messages(event.messages),
+            started_at=event.time,
+        )
+        self._cells[event.call, event.cell] = cell
+        self._born.append(cell)
+        self._set(call, turns=event.cell)
+
+    def _reply_done(self, event: events.ReplyDone) -> None:
+        call, cell = self._calls[event.call], self._cells[event.call, event.cell]
+        runs_code = event.kind in (Cell.Kind.CODE, Cell.Kind.TOOL)
+        self._set(
+            cell,
+            kind=event.kind,
+            status=Cell.Status.RUNNING if runs_code else Cell.Status.DONE,
+            reply=clean(event.reply),
+            reasoning=clean(event.reasoning),
+            code=clean(event.code),
+            first_token_at=event.first_token,
+            replied_at=event.time,
+        )
+        if not runs_code:
+            self._set(cell, ended_at=event.time)
+        tokens = ("prompt_tokens", "completion_tokens", "cached_tokens")
+        self._add(cell, event.usage, *tokens, "reasoning_tokens")
+        self._add(call, event.usage, *tokens, "reasoning_tokens")
+        self._set(call, model_seconds=call.model_seconds + max(0.0, event.time - cell.started_at))
+        self._add(self.run, event.usage, *tokens)
+        if runs_code:
+            self._set_run(cells=self.run.cells + 1)
+        self._over.append((event.call, event.cell, ("reply", "reasoning")))
+
+    def _cell_done(self, event: events.CellDone) -> None:
+        call, cell = self._calls[event.call], self._cells.pop((event.call, event.cell))
+        output, blob = stored_output(event.output)
+        self._set(
+            cell,
+            status=Cell.Status.ERROR if event.error or event.killed else Cell.Status.DONE,
+            shown=clean(event.shown),
+            output=output,
+            output_blob=blob,
+            output_chars=event.output_chars,
+            shown_chars=event.shown_chars,
+            error=clean(event.error),
+            killed=event.killed,
+            final=event.final,
+            seconds=event.seconds,
+            waited=event.waited,
+            ended_at=event.time,
+            variables=clean_json(list(event.variables)),
+        )
+        self._set(
+            call, exec_seconds=call.exec_seconds + max(0.0, event.seconds - event.waited), status=Status.RUNNING
+        )
+        self._over.append((event.call, event.cell, ("output",)))
+
+    def _call_finished(self, event: events.CallFinished) -> None:
+        call = self._calls.pop(event.call)
+        self._set(
+            call,
+            status=event.status,
+            reason=clean(event.reason),
+            finished_at=event.time,
+            partial=event.partial,
+            **bounded_answer(event.answer, event.answer_name),
+        )
+        for key in [key for key in self._cells if key[0] == event.call]:
+            cell = self._cells.pop(key)
+            if cell.status in OPEN_CELLS:
+                self._set(cell, status=Cell.Status.STOPPED, ended_at=event.time)
+                self._over.append((*key, ("reply", "reasoning", "output")))
+        if event.status != Status.DONE:
+            self._set_run(failed_calls=self.run.failed_calls + 1)
+        if call.parent_number is not None and (parent_cell := self._cells.get((call.parent_number, call.parent_cell or 0))):
+            counted = "children_done" if event.status == Status.DONE else "children_failed"
+            self._set(parent_cell, **{counted: getattr(parent_cell, counted) + 1})
+
+    def _run_finished(self, result: RunResult) -> None:
+        now = timezone.now()
+        started = self.run.started_at or now
+        self._set_run(
+            status=result.status,
+            reason=clean(result.reason),
+            partial=result.partial,
+            finished_at=now,
+            seconds=(now - started).total_seconds(),
+            lease_token="",
+            lease_expires_at=None,
+            **bounded_answer(result.answer, result.answer_name),
+        )
+
+    # — on the writer's thread: the database —
+
+    def write(self) -> None:
+        """Write what has changed, inside the writer's transaction. Raises LeaseLost where the lease is another's."""
+        seq = self._seq
+        for row in self._born:
+            seq += 1
+            row.born = row.seq = seq
+        changed = list(self._changed.values())
+        for row, _ in changed:
+            seq += 1
+            row.seq = seq
+        if seq == self._seq and self._run_fields:
+            seq += 1  # the run's own line changed: that is a write too
+        self.run.seq = seq
+        fields = {name: getattr(self.run, name) for name in self._run_fields} | {"seq": seq}
+        if not Run.objects.filter(pk=self.run.pk, lease_token=self.token).update(**fields):
+            raise LeaseLost(f"run {self.run.pk} is held by another worker")
+        calls = [row for row in self._born if isinstance(row, Call)]
+        for depth in sorted({call.depth for call in calls}):
+            level = [call for call in calls if call.depth == depth]
+            for call in level:
+                if call.parent_number is not None:
+                    call.parent_id = self._pk_of(call.parent_number)
+            Call.objects.bulk_create(level)
+        cells = [row for row in self._born if isinstance(row, Cell)]
+        for cell in cells:
+            cell.call_id = self._pk_of(cell.call_number)
+        Cell.objects.bulk_create(cells)
+        for row, names in changed:
+            type(row).objects.filter(pk=row.pk).update(seq=row.seq, **{name: getattr(row, name) for name in names})
+
+    def _pk_of(self, number: int) -> int:
+        """A call's primary key; one that has already ended is out of memory but not out of the table."""
+        if (call := self._calls.get(number)) and call.pk:
+            return call.pk
+        for row in self._born:
+            if isinstance(row, Call) and row.number == number and row.pk:
+                return row.pk
+        return Call.objects.values_list("pk", flat=True).get(run=self.run, number=number)
+
+    def undo(self) -> None:
+        """The transaction did not hold: what was inserted in it is not there."""
+        for row in self._born:
+            row.pk = None
+        self.run.seq = self._seq
+
+    def wrote(self) -> list[tuple[int, int, Iterable[str]]]:
+        """The transaction held: start afresh. Returns the live texts that rows now hold."""
+        self._seq = self.run.seq
+        over, self._over = self._over, []
+        self._born.clear()
+        self._changed.clear()
+        self._run_fields.clear()
+        return over
+
+
+@dataclasses.dataclass
+class _Put:
+    record: RunRecord
+    event: Any
+    done: asyncio.Future[None] | None
+
+
+class Writer:
+    """The thread that writes. ``close`` returns when all that was put has been written."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[_Put | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="rlmweb-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, record: RunRecord, event: Any, done: asyncio.Future[None] | None) -> None:
+        self._queue.put(_Put(record, event, done))
+
+    def close(self, timeout: float = 2.0) -> None:
+        self._queue.put(None)
+        self._thread.join(timeout)
+
+    def _work(self) -> None:
+        open_ = True
+        while open_:
+            batch = [self._queue.get()]
+            while True:
+                try:
+                    batch.append(self._queue.get_nowait())
+                except queue.Empty:
+                    break
+            open_ = None not in batch
+            try:
+                self._write([put for put in batch if put is not None])
+            except Exception:  # a bug of ours: say it, fail the runs at hand, keep the thread for the others
+                log.exception("the writer failed")
+                self._give_up([put for put in batch if put], RuntimeError("the recorder failed; its log says why"))
+        connection.close()
+
+    def _write(self, batch: list[_Put]) -> None:
+        records: dict[RunRecord, list[_Put]] = {}
+        for put in batch:
+            records.setdefault(put.record, []).append(put)
+        for record, puts in list(records.items()):
+            if record.lost:
+                self._give_up(records.pop(record), record.lost)
+                continue
+            try:
+                for put in puts:
+                    if put.event is not None:
+                        record.apply(put.event)
+            except Exception as error:
+                log.exception("run %s: an event could not be applied", record.run.pk)
+                self._give_up(records.pop(record), error)
+        try:
+            self._store(list(records))
+        except LeaseLost:
+            # One of them; find which, each in a transaction of its own.
+            for record in list(records):
+                try:
+                    self._store([record])
+                except (LeaseLost, DatabaseError) as error:
+                    self._give_up(records.pop(record), error)
+        except DatabaseError as error:
+            log.error("the database could not be written for %d s: %s", RETRY_SECONDS, error)
+            for record in list(records):
+                self._give_up(records.pop(record), error)
+        for record, puts in records.items():
+            over = record.wrote()
+            count = sum(put.event is not None for put in puts)
+            self._tell(record, puts, lambda record=record, count=count, over=over: record._written(count, over))
+
+    def _store(self, records: list[RunRecord]) -> None:
+        """Write all in one transaction; a locked or unreachable database is tried again for a while."""
+        give_up = time.monotonic() + RETRY_SECONDS
+        pause = 0.05
+        while True:
+            try:
+                with transaction.atomic():
+                    for record in records:
+                        record.write()
+                return
+            except LeaseLost:
+                for record in records:
+                    record.undo()
+                raise
+            except DatabaseError as error:
+                for record in records:
+                    record.undo()
+                if time.monotonic() > give_up:
+                    raise
+                log.warning("the database could not be written (%s), trying again", error)
+                close_old_connections()
+                time.sleep(pause)
+                pause = min(pause * 2, 2.0)
+
+    def _give_up(self, puts: list[_Put], error: Exception) -> None:
+        for record in {put.record for put in puts}:
+            record.lost = error
+        for put in puts:
+            if put.done:
+                self._call(put.record, _fail, put.done, error)
+
+    def _tell(self, record: RunRecord, puts: list[_Put], written: Callable[[], None]) -> None:
+        self._call(record, written)
+        for put in puts:
+            if put.done:
+                self._call(record, _succeed, put.done)
+
+    @staticmethod
+    def _call(record: RunRecord, function: Callable[..., None], *args: Any) -> None:
+        try:
+            record._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:
+            pass  # the loop is closed: nobody waits any more
+
+
+def _succeed(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _fail(future: asyncio.Future[None], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+@transaction.atomic
+def close_rows(run: Run, status: str, reason: str, token: str) -> bool:
+    """End a run whose worker is gone, keeping every row: open calls and cells are closed with it.
+
+    Returns False where somebody else took the run meanwhile.
+    """
+    now = time.time()
+    seq = run.seq
+    for call in Call.objects.filter(run=run).exclude(status__in=ENDED).order_by("number"):
+        seq += 1
+        Call.objects.filter(pk=call.pk).update(status=status, reason=reason, finished_at=now, seq=seq)
+    for cell in Cell.objects.filter(run=run, status__in=OPEN_CELLS).order_by("call_number", "number"):
+        seq += 1
+        Cell.objects.filter(pk=cell.pk).update(status=Cell.Status.STOPPED, ended_at=now, seq=seq)
+    finished = timezone.now()
+    seconds = (finished - (run.started_at or finished)).total_seconds()
+    taken = Run.objects.filter(pk=run.pk, lease_token=token).update(
+        status=status, reason=reason, finished_at=finished, seconds=seconds, seq=seq + 1, lease_token="", lease_expires_at=None
+    )
+    if not taken:
+        transaction.set_rollback(True)
+    return bool(taken)

@@ -1,0 +1,90 @@
+"""How texts and values of a run are kept in rows: made harmless, bounded, the rest in blobs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from analyses import blobs
+from rlm.events import Message
+from sandbox.values import Value
+
+log = logging.getLogger(__name__)
+
+ROW_MOST = 16_000  # characters of one text kept in a row; a longer one goes to a blob
+ANSWER_MOST = 200_000  # bytes of an answer kept in a row
+ANSWER_SHOWN = 50_000  # characters of a larger one that a page shows
+
+# NUL is refused by PostgreSQL, lone surrogates by UTF-8; the rest moves cursors or turns text around.
+_HARMFUL = dict.fromkeys([*range(0x09), *range(0x0B, 0x0D), *range(0x0E, 0x20), 0x7F], "\N{REPLACEMENT CHARACTER}")
+_HARMFUL |= dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)], "\N{REPLACEMENT CHARACTER}")
+
+
+def clean(text: str) -> str:
+    """Text from outside, with what no row or page should hold replaced by U+FFFD. Length stays."""
+    if text.isascii() and text.isprintable():
+        return text
+    return text.translate(_HARMFUL)
+
+
+def clean_json(value: Any) -> Any:
+    """The same for every text inside a JSON-like value, keys included."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {clean(str(key)): clean_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean_json(item) for item in value]
+    return value
+
+
+def stored_output(output: str) -> tuple[str, str]:
+    """What goes into the row and the sha256 of the blob with the whole of it: one of the two is empty."""
+    output = clean(output)
+    if len(output) <= ROW_MOST:
+        return output, ""
+    try:
+        return "", blobs.put(output.encode())
+    except OSError as error:
+        log.error("an output of %d characters could not be kept whole: %s", len(output), error)
+        half = ROW_MOST // 2
+        return f"{output[:half]}\n… not kept: the store is full …\n{output[-half:]}", ""
+
+
+@lru_cache(maxsize=256)
+def _blob_of(text: str) -> str:
+    """System prompts are the same in a thousand calls: they are hashed and stored once."""
+    return blobs.put(text.encode())
+
+
+def stored_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages as a cell's row keeps them: ``{"role", "content"}``, long content as ``{"role", "blob", "chars", "head"}``."""
+    kept: list[dict[str, Any]] = []
+    for message in messages:
+        content = clean(message.content)
+        entry: dict[str, Any] = {"role": message.role, **message.extra}
+        if len(content) > ROW_MOST // 4:
+            entry |= {"blob": _blob_of(content), "chars": len(content), "head": content[:400]}
+        else:
+            entry["content"] = content
+        kept.append(entry)
+    return kept
+
+
+def bounded_answer(value: Value | None, name: str) -> dict[str, Any]:
+    """The answer's columns of a Run or Call row. A large value is shown cut and kept whole in a blob."""
+    if value is None:
+        return {}
+    cut = value.nbytes > ANSWER_MOST
+    fields: dict[str, Any] = {
+        "answer_display": clean_json(value.plain(max_chars=ANSWER_SHOWN if cut else 4 * ANSWER_MOST)),
+        "answer_cut": cut,
+        "answer_name": name[:120],
+        "answer_type": value.type_name[:80],
+        "answer_shape": value.shape[:160],
+    }
+    if cut:
+        fields["answer_blob"] = blobs.put(value.dump())
+    return fields

@@ -1,0 +1,253 @@
+"""The worker: one event loop a process on which all its runs are executed, and a keeper thread that holds
+their leases, sees stop requests and sweeps for queued runs (design.md, decisions 3 and 4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import json
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import close_old_connections, connection
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce, Now
+from django.utils import timezone
+from redis.exceptions import RedisError
+
+from analyses import ingest
+from analyses.execution import Clients, execute
+from analyses.models import Run, Status
+from analyses.recorder import Writer, close_rows
+from rlm.endpoints import Endpoint
+from rlm.engine import Control
+from sandbox import JailPool, SandboxUnavailable
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5  # between two looks at stop requests
+SWEEP_SECONDS = 10.0
+SHUT_DOWN_SECONDS = 2.5
+WORKER_KEY = "rlmweb:worker:{host}:{pid}"
+WORKER_EXPIRES = 15  # seconds: a worker silent for longer counts as dead
+
+
+@dataclass
+class _Held:
+    """A run that this process holds: the token of its lease, and how to end it."""
+
+    token: str
+    control: Control = field(default_factory=Control)
+    done: concurrent.futures.Future[None] | None = None
+
+
+class Worker:
+    """Executes runs in this process. Thread-safe; ``start`` before use, ``close`` once."""
+
+    def __init__(self, *, live: bool = True, spare: int | None = None) -> None:
+        self._live = live and bool(settings.REDIS_URL)
+        self._spare = settings.SANDBOX_SPARE if spare is None else spare
+        self._loop = asyncio.new_event_loop()
+        self._held: dict[int, _Held] = {}
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._writer = Writer()
+        self._clients = Clients()
+        self.sandbox: dict[str, Any] = {"ok": False, "reason": "not probed yet"}
+
+    # — life —
+
+    def start(self) -> None:
+        threading.Thread(target=self._loop.run_forever, name="rlmweb-loop", daemon=True).start()
+        self._pool = asyncio.run_coroutine_threadsafe(self._make_pool(), self._loop).result()
+        self._keeper = threading.Thread(target=self._keep, name="rlmweb-keeper", daemon=True)
+        self._keeper.start()
+
+    async def _make_pool(self) -> JailPool:
+        return JailPool(backend=settings.SANDBOX_BACKEND, prefix=settings.SANDBOX_PREFIX, spare=self._spare)
+
+    def close(self) -> None:
+        """End every run with all it has, then the jails. Waits for no model: a few seconds in all."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        with self._lock:
+            held = list(self._held.values())
+        for one in held:
+            self._loop.call_soon_threadsafe(
+                one.control.stop, "The worker was shut down. Everything so far is kept; ask again to go on."
+            )
+        running = [one.done for one in held if one.done]
+        concurrent.futures.wait(running, timeout=SHUT_DOWN_SECONDS)
+        try:
+            asyncio.run_coroutine_threadsafe(self._pool.close(), self._loop).result(timeout=1.5)
+        except Exception:
+            log.exception("the jails did not end cleanly; the kernel ends them with this process")
+        self._writer.close(timeout=1.0)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    # — runs —
+
+    def wake(self, run_id: int) -> concurrent.futures.Future[None] | None:
+        """Claim this run if it is to be had and there is room; returns when it is claimed, not when it is over."""
+        return self.take(run_id)
+
+    def take(
+        self, run_id: int, *, endpoint: Endpoint | None = None, tap: Callable[[Any], None] | None = None
+    ) -> concurrent.futures.Future[None] | None:
+        """Claim and start a queued run. None where it is not to be had, or this worker is full."""
+        token = secrets.token_hex(16)
+        with self._lock:
+            if self._closing.is_set() or run_id in self._held or len(self._held) >= settings.RUNS_AT_ONCE:
+                return None
+            held = self._held[run_id] = _Held(token)
+        run = None
+        try:
+            run = claim(run_id, token)
+        finally:
+            if run is None:
+                with self._lock:
+                    self._held.pop(run_id, None)
+        if run is None:
+            return None
+        run.sandbox = self.sandbox
+        held.done = asyncio.run_coroutine_threadsafe(self._execute(run, held, endpoint, tap), self._loop)
+        return held.done
+
+    async def _execute(
+        self, run: Run, held: _Held, endpoint: Endpoint | None, tap: Callable[[Any], None] | None
+    ) -> None:
+        try:
+            await execute(
+                run,
+                pool=self._pool,
+                clients=self._clients,
+                writer=self._writer,
+                control=held.control,
+                endpoint=endpoint,
+                live=self._live,
+                tap=tap,
+            )
+        except Exception:
+            log.exception("run %s could not be recorded to its end", run.pk)
+        finally:
+            with self._lock:
+                self._held.pop(run.pk, None)
+
+    # — the keeper's thread —
+
+    def _keep(self) -> None:
+        """Look at leases and stop requests often, sweep now and then; a database that is away is tried again."""
+        self._probe()
+        next_sweep = next_renewal = 0.0
+        while not self._closing.wait(LOOK_SECONDS):
+            now = time.monotonic()
+            try:
+                self._look(renew=now >= next_renewal)
+                if now >= next_renewal:
+                    next_renewal = now + settings.LEASE_SECONDS / 4
+                if now >= next_sweep:
+                    next_sweep = now + SWEEP_SECONDS
+                    self._sweep()
+            except DatabaseError as error:
+                log.warning("the keeper could not reach the database, trying again: %s", error)
+                close_old_connections()
+            except Exception:
+                log.exception("the keeper failed, trying again")
+            self._say_alive(now)
+        connection.close()
+
+    def _probe(self) -> None:
+        """Start a first jail: its self-test says whether runs can be served here at all."""
+        try:
+            asyncio.run_coroutine_threadsafe(self._pool.check(), self._loop).result(timeout=60)
+            self.sandbox = {"ok": True, **self._pool.probe}
+        except SandboxUnavailable as error:
+            self.sandbox = {"ok": False, "reason": str(error)}
+            log.error("runs will be refused: %s", error)
+        except Exception as error:
+            self.sandbox = {"ok": False, "reason": f"the sandbox's self-test failed: {error!r}"}
+            log.exception("the sandbox's self-test failed")
+
+    def _look(self, *, renew: bool) -> None:
+        with self._lock:
+            held = dict(self._held)
+        if not held:
+            return
+        for pk, token, stop_at in Run.objects.filter(pk__in=held).values_list("pk", "lease_token", "stop_requested_at"):
+            if token != held[pk].token:
+                continue  # not claimed yet, over, or taken: the recorder's next write finds out
+            if stop_at is not None:
+                self._loop.call_soon_threadsafe(held[pk].control.stop, "Stopped by a member.")
+            if renew:
+                Run.objects.filter(pk=pk, lease_token=token).update(lease_expires_at=_expiry())
+
+    def _sweep(self) -> None:
+        """Find what no message told of: queued runs, runs whose worker died, uploads left lying."""
+        with self._lock:
+            room = settings.RUNS_AT_ONCE - len(self._held)
+        queued = Run.objects.filter(status=Status.QUEUED, lease_token="").order_by("created_at")
+        for pk in list(queued.values_list("pk", flat=True)[: max(room, 0)]):
+            self.take(pk)
+        for run in Run.objects.filter(_orphaned()):
+            token = secrets.token_hex(16)
+            # Take the lease first: of two workers that sweep at once one wins.
+            if Run.objects.filter(_orphaned(), pk=run.pk).update(lease_token=token, lease_expires_at=_expiry()):
+                close_rows(run, Status.FAILED, "The worker that executed this run died. All it had written is kept.", token)
+        ingest.sweep()
+
+    def _say_alive(self, now: float) -> None:
+        """Tell /healthz, through Redis, that this worker lives and what its sandbox is like."""
+        if not self._live or now < getattr(self, "_next_word", 0.0):
+            return
+        self._next_word = now + WORKER_EXPIRES / 3
+        key = WORKER_KEY.format(host=socket.gethostname(), pid=os.getpid())
+        try:
+            client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
+            with client:
+                client.set(key, json.dumps({"sandbox": self.sandbox, "runs": len(self._held)}), ex=WORKER_EXPIRES)
+        except (RedisError, OSError) as error:
+            log.warning("the worker's sign of life did not reach Redis: %s", error)
+
+
+def _expiry() -> Any:
+    return timezone.now() + timedelta(seconds=settings.LEASE_SECONDS)
+
+
+def _orphaned() -> Q:
+    return Q(status__in=[Status.RUNNING, Status.WAITING], lease_expires_at__lt=timezone.now())
+
+
+def claim(run_id: int, token: str) -> Run | None:
+    """Take the lease of a queued run by one conditional update; None where somebody else was first."""
+    taken = Run.objects.filter(pk=run_id, status=Status.QUEUED, lease_token="").update(
+        status=Status.RUNNING,
+        lease_token=token,
+        lease_expires_at=_expiry(),
+        started_at=Coalesce(F("started_at"), Now()),
+        seq=F("seq") + 1,
+    )
+    if not taken:
+        return None
+    return Run.objects.select_related("corpus_version__corpus").get(pk=run_id)
+
+
+@cache
+def worker() -> Worker:
+    """This process's worker, started on first use."""
+    one = Worker()
+    one.start()
+    return one
