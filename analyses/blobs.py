@@ -1,0 +1,204 @@
+"""Bytes by their sha256, over Django's storage "blobs": hashed while they are written, put in place whole, never changed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from django.conf import settings
+from django.core.files import File
+from django.core.files.storage import FileSystemStorage, Storage, storages
+
+CHUNK = 1 << 20  # bytes read or written at a time
+NAME = re.compile(r"[0-9a-f]{64}")
+
+
+class BlobMissing(FileNotFoundError):
+    """No blob of that name is kept here."""
+
+
+def _storage() -> Storage:
+    return storages["blobs"]
+
+
+def _key(sha: str) -> str:
+    """The blob's name in the storage. Two levels of directories keep each of them small."""
+    if not NAME.fullmatch(sha):
+        raise ValueError(f"not the name of a blob: {sha[:80]!r}")
+    return f"{sha[:2]}/{sha[2:4]}/{sha}"
+
+
+def _local(sha: str) -> Path | None:
+    """Where the blob lies, if the storage is a local directory."""
+    storage = _storage()
+    return Path(storage.path(_key(sha))) if isinstance(storage, FileSystemStorage) else None
+
+
+def _cached(sha: str) -> Path:
+    return Path(settings.DATA_DIR) / "blob-cache" / _key(sha)
+
+
+def _workshop() -> Path:
+    """A directory for what is still being written, on the file system where it will stay."""
+    storage = _storage()
+    root = Path(storage.location) if isinstance(storage, FileSystemStorage) else Path(settings.DATA_DIR) / "blob-cache"
+    place = root / "partial"
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return place
+
+
+class Writer:
+    """A blob being written: `with Writer() as blob: blob.write(…); sha = blob.commit()`. Without commit nothing stays."""
+
+    def __init__(self) -> None:
+        descriptor, name = tempfile.mkstemp(dir=_workshop(), prefix="part-")
+        self._path = Path(name)
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        view = memoryview(data)
+        self._hash.update(view)
+        while view:  # unbuffered files may take a part only
+            written = self._file.write(view)
+            self.size += written or 0
+            view = view[written or 0 :]
+        return len(data)
+
+    def commit(self) -> str:
+        """Put the blob in its place, if it is not there yet, and return its name."""
+        sha = self._hash.hexdigest()
+        place = _local(sha)
+        if _touch(sha):
+            self._drop()
+            return sha
+        if place is None:
+            place = _cached(sha)
+            self._file.close()
+            with self._path.open("rb") as source:
+                _storage().save(_key(sha), File(source))
+        else:
+            os.fsync(self._file.fileno())  # a name must never stand for bytes that a power cut took away
+            self._file.close()
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path.replace(place)
+        return sha
+
+    def _drop(self) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._drop()
+
+
+def _touch(sha: str) -> bool:
+    """Say whether the blob is kept, and if so mark it as used now: `age` is what spares it from being swept."""
+    if (place := _local(sha)) is None:
+        return _storage().exists(_key(sha))
+    try:
+        os.utime(place)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _pieces(source: Any) -> Iterator[bytes]:
+    if hasattr(source, "chunks"):  # an uploaded file of Django's
+        yield from source.chunks(CHUNK)
+    elif hasattr(source, "read"):
+        while piece := source.read(CHUNK):
+            yield piece
+    else:
+        yield from source
+
+
+def put_file(source: BinaryIO | File[bytes] | Iterable[bytes]) -> tuple[str, int]:
+    """Keep what a readable or an iterable of bytes gives, never whole in memory; return its name and size."""
+    with Writer() as blob:
+        for piece in _pieces(source):
+            blob.write(piece)
+        return blob.commit(), blob.size
+
+
+def put(data: bytes) -> str:
+    """Keep these bytes and return their name."""
+    sha = hashlib.sha256(data).hexdigest()
+    return sha if _touch(sha) else put_file([data])[0]
+
+
+def path(sha: str) -> Path:
+    """A local file with the blob's bytes; where the storage is remote, a copy kept in the data directory."""
+    if place := _local(sha):
+        if not place.exists():
+            raise BlobMissing(f"blob {sha} is not kept here")
+        return place
+    place = _cached(sha)
+    if place.exists():
+        os.utime(place)
+        return place
+    if not _storage().exists(_key(sha)):
+        raise BlobMissing(f"blob {sha} is not kept here")
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=_workshop(), prefix="copy-")
+    try:
+        digest = hashlib.sha256()
+        with os.fdopen(descriptor, "wb") as copy, _storage().open(_key(sha)) as remote:
+            for piece in remote.chunks(CHUNK):
+                digest.update(piece)
+                copy.write(piece)
+        if digest.hexdigest() != sha:
+            raise OSError(f"blob {sha} came back damaged from the storage")
+        Path(name).replace(place)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return place
+
+
+def open(sha: str) -> BinaryIO:
+    """The blob as a file to read."""
+    return path(sha).open("rb")
+
+
+def read(sha: str, limit: int | None = None) -> bytes:
+    """The blob's bytes, at most `limit` of them."""
+    with open(sha) as blob:
+        return blob.read(-1 if limit is None else limit)
+
+
+def exists(sha: str) -> bool:
+    return place.exists() if (place := _local(sha)) else _storage().exists(_key(sha))
+
+
+def age(sha: str) -> float:
+    """Seconds since the blob was last put, 0 where that cannot be known."""
+    if place := _local(sha):
+        with contextlib.suppress(FileNotFoundError):
+            return max(0.0, time.time() - place.stat().st_mtime)
+        return 0.0
+    with contextlib.suppress(OSError, NotImplementedError):
+        return max(0.0, time.time() - _storage().get_modified_time(_key(sha)).timestamp())
+    return 0.0
+
+
+def delete(sha: str) -> None:
+    """Forget the blob. Whoever calls has made sure that no row names it."""
+    if place := _local(sha):
+        place.unlink(missing_ok=True)
+        return
+    _cached(sha).unlink(missing_ok=True)
+    _storage().delete(_key(sha))

@@ -1,0 +1,31 @@
+"""A corpus version as the object that a run calls `context` (rlm.md, "A corpus as context")."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from analyses import blobs
+
+if TYPE_CHECKING:
+    from analyses.models import CorpusVersion
+    from sandbox import Value
+
+
+def index_of(version: CorpusVersion) -> list[dict[str, Any]]:
+    """The documents in order, each with the range of bytes that its text takes in the packed text."""
+    rows = version.documents.order_by("position").values_list("title", "name", "meta", "byte_start", "byte_end")
+    return [
+        {"title": title, "name": name, "meta": meta, "start": start, "end": end}
+        for title, name, meta, start, end in rows.iterator()
+    ]
+
+
+def context_of(version: CorpusVersion) -> Value:
+    """One document: its text. Several: a list of {"title", "text", "name", "meta"}. Nothing is read here but the index."""
+    from sandbox import Value  # pages of corpora do not need the sandbox
+
+    index = index_of(version)
+    blob = blobs.path(version.text)
+    if len(index) == 1:
+        return Value.text(blob, index[0]["start"], index[0]["end"])
+    return Value.documents(blob, index)
