@@ -94,6 +94,7 @@ class Document(models.Model):
     original = models.CharField(max_length=64)  # sha256 of the uploaded bytes' blob
     original_bytes = models.PositiveBigIntegerField()
     meta = models.JSONField(default=dict)
+    marks = models.CharField(max_length=64, blank=True)  # blob of JSON: characters of the text → moments or pages
 
     objects = DocumentQuerySet.as_manager()
 
@@ -103,6 +104,94 @@ class Document(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+
+class Upload(models.Model):
+    """Files on their way into a corpus: the ledger of what became of each. It makes one version when all are settled."""
+
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="uploads")
+    corpus = models.ForeignKey(Corpus, models.CASCADE, null=True, related_name="uploads")  # none yet: it will make one
+    version = models.ForeignKey(CorpusVersion, models.SET_NULL, null=True, related_name="+")  # what it made
+    key = models.CharField(max_length=24, unique=True, default=new_key)
+    name = models.CharField(max_length=200, blank=True)  # of the corpus to be made
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    closed_at = models.DateTimeField(null=True)  # no more files will come
+    finished_at = models.DateTimeField(null=True)  # every file is settled, and the version made if there is one
+    reason = models.TextField(blank=True)  # why it made nothing
+
+    # Who works on it, and until when; as with runs, a lease that has run out may be taken by another worker.
+    lease_token = models.CharField(max_length=32, blank=True)
+    lease_expires_at = models.DateTimeField(null=True)
+
+    objects = CorpusQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["finished_at", "lease_expires_at"], name="upload_to_claim")]
+
+    def __str__(self) -> str:
+        return self.name or self.key
+
+    def get_absolute_url(self) -> str:
+        return reverse("upload-detail", args=[self.workspace.slug, self.key])
+
+
+class UploadFile(models.Model):
+    """One file of an upload, or one member of an archive in it: where it stands, and why."""
+
+    class State(models.TextChoices):
+        UPLOADING = "uploading"  # announced; its bytes are not all here
+        QUEUED = "queued"
+        EXTRACTING = "extracting"
+        READY = "ready"
+        FAILED = "failed"
+        DUPLICATE = "duplicate"
+        SKIPPED = "skipped"
+
+    upload = models.ForeignKey(Upload, models.CASCADE, related_name="files")
+    archive = models.ForeignKey("self", models.CASCADE, null=True, related_name="members")  # the archive it came in
+    position = models.PositiveIntegerField()  # in the upload, by arrival; members follow their archive
+    name = models.CharField(max_length=500)
+    size = models.PositiveBigIntegerField()  # bytes, as announced
+    received = models.PositiveBigIntegerField(default=0)  # bytes that are here
+    state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
+    reason = models.TextField(blank=True)
+    may_retry = models.BooleanField(default=False)  # another try could end otherwise
+    blob = models.CharField(max_length=64, blank=True)  # its bytes, while somebody may need them
+    text = models.CharField(max_length=64, blank=True)  # the blob of its text, until it is packed
+    marks = models.CharField(max_length=64, blank=True)
+    title = models.CharField(max_length=300, blank=True)
+    format = models.CharField(max_length=12, blank=True)
+    encoding = models.CharField(max_length=40, blank=True)
+    meta = models.JSONField(default=dict)
+    document_chars = models.PositiveBigIntegerField(default=0)
+    document_bytes = models.PositiveBigIntegerField(default=0)
+    settled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["position", "name"]
+        indexes = [models.Index(fields=["upload", "state"], name="upload_file_state")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def settled(self) -> bool:
+        return self.state in SETTLED
+
+
+SETTLED = (UploadFile.State.READY, UploadFile.State.FAILED, UploadFile.State.DUPLICATE, UploadFile.State.SKIPPED)
+
+
+class LooseBlob(models.Model):
+    """A blob that lost a row that named it. It is deleted some time later, if no row names it then."""
+
+    sha = models.CharField(max_length=64, unique=True)
+    since = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.sha
 
 
 class Run(models.Model):
