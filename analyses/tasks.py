@@ -10,4 +10,4 @@ def execute_run(run_id: int) -> None:
     """Claim the run if it is still to be had, and hand it to the process's event loop."""
     from analyses.worker import worker
 
-    worker().wake(run_id)
+    worker().take(run_id)

@@ -55,11 +55,15 @@ class _Held:
 
 
 class Worker:
-    """Executes runs in this process. Thread-safe; ``start`` before use, ``close`` once."""
+    """Executes runs in this process. Thread-safe; ``start`` before use, ``close`` once.
 
-    def __init__(self, *, live: bool = True, spare: int | None = None) -> None:
-        self._live = live and bool(settings.REDIS_URL)
-        self._spare = settings.SANDBOX_SPARE if spare is None else spare
+    With ``serving`` it also probes the sandbox, sweeps for work and says that it lives; without, it executes
+    what it is given (the command line).
+    """
+
+    def __init__(self, *, serving: bool = True) -> None:
+        self._serving = serving
+        self._live = bool(settings.REDIS_URL)
         self._loop = asyncio.new_event_loop()
         self._held: dict[int, _Held] = {}
         self._lock = threading.Lock()
@@ -77,7 +81,8 @@ class Worker:
         self._keeper.start()
 
     async def _make_pool(self) -> JailPool:
-        return JailPool(backend=settings.SANDBOX_BACKEND, prefix=settings.SANDBOX_PREFIX, spare=self._spare)
+        spare = settings.SANDBOX_SPARE if self._serving else 0
+        return JailPool(backend=settings.SANDBOX_BACKEND, prefix=settings.SANDBOX_PREFIX, spare=spare)
 
     def close(self) -> None:
         """End every run with all it has, then the jails. Waits for no model: a few seconds in all."""
@@ -101,14 +106,13 @@ class Worker:
 
     # — runs —
 
-    def wake(self, run_id: int) -> concurrent.futures.Future[None] | None:
-        """Claim this run if it is to be had and there is room; returns when it is claimed, not when it is over."""
-        return self.take(run_id)
-
     def take(
         self, run_id: int, *, endpoint: Endpoint | None = None, tap: Callable[[Any], None] | None = None
     ) -> concurrent.futures.Future[None] | None:
-        """Claim and start a queued run. None where it is not to be had, or this worker is full."""
+        """Claim and start a queued run; returns when it is claimed, not when it is over.
+
+        None where it is not to be had, or this worker is full.
+        """
         token = secrets.token_hex(16)
         with self._lock:
             if self._closing.is_set() or run_id in self._held or len(self._held) >= settings.RUNS_AT_ONCE:
@@ -116,14 +120,13 @@ class Worker:
             held = self._held[run_id] = _Held(token)
         run = None
         try:
-            run = claim(run_id, token)
+            run = claim(run_id, token, self.sandbox)
         finally:
             if run is None:
                 with self._lock:
                     self._held.pop(run_id, None)
         if run is None:
             return None
-        run.sandbox = self.sandbox
         held.done = asyncio.run_coroutine_threadsafe(self._execute(run, held, endpoint, tap), self._loop)
         return held.done
 
@@ -151,7 +154,8 @@ class Worker:
 
     def _keep(self) -> None:
         """Look at leases and stop requests often, sweep now and then; a database that is away is tried again."""
-        self._probe()
+        if self._serving:
+            self._probe()
         next_sweep = next_renewal = 0.0
         while not self._closing.wait(LOOK_SECONDS):
             now = time.monotonic()
@@ -159,7 +163,7 @@ class Worker:
                 self._look(renew=now >= next_renewal)
                 if now >= next_renewal:
                     next_renewal = now + settings.LEASE_SECONDS / 4
-                if now >= next_sweep:
+                if self._serving and now >= next_sweep:
                     next_sweep = now + SWEEP_SECONDS
                     self._sweep()
             except DatabaseError as error:
@@ -173,7 +177,7 @@ class Worker:
     def _probe(self) -> None:
         """Start a first jail: its self-test says whether runs can be served here at all."""
         try:
-            asyncio.run_coroutine_threadsafe(self._pool.check(), self._loop).result(timeout=60)
+            asyncio.run_coroutine_threadsafe(self._check(), self._loop).result(timeout=60)
             self.sandbox = {"ok": True, **self._pool.probe}
         except SandboxUnavailable as error:
             self.sandbox = {"ok": False, "reason": str(error)}
@@ -181,6 +185,10 @@ class Worker:
         except Exception as error:
             self.sandbox = {"ok": False, "reason": f"the sandbox's self-test failed: {error!r}"}
             log.exception("the sandbox's self-test failed")
+
+    async def _check(self) -> None:
+        jail = await self._pool.open()
+        await jail.close()
 
     def _look(self, *, renew: bool) -> None:
         with self._lock:
@@ -211,7 +219,7 @@ class Worker:
 
     def _say_alive(self, now: float) -> None:
         """Tell /healthz, through Redis, that this worker lives and what its sandbox is like."""
-        if not self._live or now < getattr(self, "_next_word", 0.0):
+        if not self._serving or not self._live or now < getattr(self, "_next_word", 0.0):
             return
         self._next_word = now + WORKER_EXPIRES / 3
         key = WORKER_KEY.format(host=socket.gethostname(), pid=os.getpid())
@@ -231,13 +239,14 @@ def _orphaned() -> Q:
     return Q(status__in=[Status.RUNNING, Status.WAITING], lease_expires_at__lt=timezone.now())
 
 
-def claim(run_id: int, token: str) -> Run | None:
+def claim(run_id: int, token: str, sandbox: dict[str, Any]) -> Run | None:
     """Take the lease of a queued run by one conditional update; None where somebody else was first."""
     taken = Run.objects.filter(pk=run_id, status=Status.QUEUED, lease_token="").update(
         status=Status.RUNNING,
         lease_token=token,
         lease_expires_at=_expiry(),
         started_at=Coalesce(F("started_at"), Now()),
+        sandbox=sandbox,
         seq=F("seq") + 1,
     )
     if not taken:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject
 
 from workspaces.models import Workspace
 
 
 def workspace(request: HttpRequest) -> dict[str, Any]:
+    """Read only when a template asks: most partials do not."""
     match = getattr(request, "resolver_match", None)
     user = getattr(request, "user", None)
+    about = {"local": settings.LOCAL, "signup_open": settings.SIGNUP_OPEN}
     if user is None or not user.is_authenticated:
-        return {}
-    mine = list(Workspace.objects.visible_to(user).order_by("name"))
+        return about
     slug = match.kwargs.get("workspace") if match else None
-    return {"workspaces": mine, "workspace": next((w for w in mine if w.slug == slug), mine[0] if mine else None)}
+    mine: Any = SimpleLazyObject(lambda: list(Workspace.objects.visible_to(user).order_by("name", "pk")))
+
+    def here() -> Workspace | None:
+        return next((w for w in mine if w.slug == slug), mine[0] if mine else None)
+
+    return about | {"workspaces": mine, "workspace": SimpleLazyObject(here)}
