@@ -6,6 +6,7 @@ import os
 import secrets
 import warnings
 from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
 
 import dj_database_url
 from csp.constants import NONCE, NONE, SELF
@@ -42,6 +43,7 @@ DEBUG = env.flag("RLMWEB_DEBUG")
 LOCAL = env.flag("RLMWEB_LOCAL")  # one person on one machine: signed in as the local owner, 127.0.0.1 only
 HTTPS = env.flag("RLMWEB_HTTPS")
 SECRET_KEY = env.text("DJANGO_SECRET_KEY") or _own_secret("secret-key")
+BIND = env.text("RLMWEB_BIND", "127.0.0.1")
 PORT = env.number("PORT", 8000, least=1, most=65535)
 ALLOWED_HOSTS = env.words("RLMWEB_HOSTS", "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = env.words("RLMWEB_ORIGINS")
@@ -99,7 +101,7 @@ TEMPLATES = [
 
 # — the database: SQLite in the data directory, or what DATABASE_URL names —
 DATABASE_URL = env.url(
-    "DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}", schemes=("sqlite", "postgres", "postgresql")
+    "DATABASE_URL", f"sqlite:///{quote(str(DATA_DIR / 'db.sqlite3'))}", schemes=("sqlite", "postgres", "postgresql")
 )
 DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
@@ -110,6 +112,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-32000; PRAGMA mmap_size=134217728;",
     }
     DATABASES["default"]["CONN_MAX_AGE"] = None
+    # A file, not memory: the recorder's thread has a connection of its own, in tests too.
+    DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # — Redis: wake-ups and text still being written; losing it loses nothing else —
@@ -119,6 +123,14 @@ CHANNEL_LAYERS = {
     if REDIS_URL
     else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
 }
+# The cache holds the counts that limit guessing at sign-in; workspaces/cache.py goes on in memory while Redis is away.
+CACHES = {
+    "default": {"BACKEND": "workspaces.cache.Cache", "LOCATION": REDIS_URL, "KEY_PREFIX": "rlmweb"}
+    if REDIS_URL
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+}
+if REDIS_URL:
+    CACHES["default"]["OPTIONS"] = {"socket_timeout": 2, "socket_connect_timeout": 2}
 # Celery names a socket in its own way.
 CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1) if REDIS_URL else "memory://"
 CELERY_TASK_IGNORE_RESULT = True
@@ -152,10 +164,20 @@ ACCOUNT_LOGOUT_ON_GET = False
 SIGNUP_OPEN = env.flag("RLMWEB_SIGNUP", True)
 EMAIL_URL = env.url("EMAIL_URL", schemes=("smtp", "smtps"))
 EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend" if EMAIL_URL else "django.core.mail.backends.console.EmailBackend"
-DEFAULT_FROM_EMAIL = env.text("RLMWEB_FROM", "rlmweb@localhost")
+# smtp://user:password@host:587 (STARTTLS where a user is named), or smtps://… (TLS from the start, port 465)
+_mail = urlsplit(EMAIL_URL)
+EMAIL_HOST, EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.hostname or "", unquote(_mail.username or ""), unquote(_mail.password or "")
+EMAIL_USE_SSL = _mail.scheme == "smtps"
+EMAIL_USE_TLS = bool(EMAIL_HOST_USER) and not EMAIL_USE_SSL
+EMAIL_PORT = _mail.port or (465 if EMAIL_USE_SSL else 587 if EMAIL_USE_TLS else 25)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("RLMWEB_FROM", "rlmweb@localhost")
 
 # — security —
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.flag("RLMWEB_BEHIND_PROXY") else None
+BEHIND_PROXY = env.flag("RLMWEB_BEHIND_PROXY")
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
+ALLAUTH_TRUSTED_PROXY_COUNT = int(BEHIND_PROXY)  # whose address the limits on guessing count
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked from the machine itself, past the proxy
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = env.number("RLMWEB_HSTS_SECONDS", 31_536_000 if HTTPS else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
@@ -231,7 +253,9 @@ LOGGING = {
     "loggers": {"django.request": {"level": "ERROR"}, "httpx": {"level": "WARNING"}, "openai": {"level": "WARNING"}},
 }
 
-if LOCAL and set(ALLOWED_HOSTS) - {"localhost", "127.0.0.1", "[::1]"}:
-    raise ImproperlyConfigured("RLMWEB_LOCAL=1 signs everybody in as the owner: it goes with 127.0.0.1 only, not RLMWEB_HOSTS")
+if LOCAL and (set(ALLOWED_HOSTS) - {"localhost", "127.0.0.1", "[::1]"} or BIND not in ("localhost", "127.0.0.1", "::1")):
+    raise ImproperlyConfigured(
+        "RLMWEB_LOCAL=1 signs everybody in as the owner: it goes with 127.0.0.1 only, not with RLMWEB_HOSTS or RLMWEB_BIND"
+    )
 if DEBUG and HTTPS:
     warnings.warn("RLMWEB_DEBUG=1 shows settings to whoever causes an error: not for a public instance", stacklevel=1)
