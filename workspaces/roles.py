@@ -1,0 +1,30 @@
+"""What each role may do in a workspace: the one matrix, shown in the docs and tested cell by cell."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from workspaces.models import Member
+
+Role = Member.Role
+
+
+class May(StrEnum):
+    SEE = "see corpora, runs and answers"
+    ASK = "ask, stop runs, change corpora"
+    SHARE = "make and revoke shares"
+    INVITE = "invite, remove and change the role of members"
+    RENAME = "rename the workspace"
+    OWN = "make and remove owners"
+
+
+MATRIX: dict[str, frozenset[May]] = {
+    Role.VIEWER: frozenset({May.SEE}),
+    Role.EDITOR: frozenset({May.SEE, May.ASK, May.SHARE}),
+    Role.ADMIN: frozenset({May.SEE, May.ASK, May.SHARE, May.INVITE, May.RENAME}),
+    Role.OWNER: frozenset(May),
+}
+
+
+def may(member: Member, what: May) -> bool:
+    return what in MATRIX[member.role]
