@@ -44,7 +44,9 @@ def healthz(request: HttpRequest) -> JsonResponse:
         parts["redis"] = {"ok": True, "says": "It answers."}
         parts |= {"worker": _worker(workers), "sandbox": _sandbox(workers)}
     ok = all(part["ok"] for part in parts.values())
-    return JsonResponse({"ok": ok, "parts": parts}, status=200 if ok else 503)
+    response = JsonResponse({"ok": ok, "parts": parts}, status=200 if ok else 503)
+    response._has_been_logged = True  # type: ignore[attr-defined]  # a 503 here is an answer, not an error of the site
+    return response
 
 
 def _database() -> Part:

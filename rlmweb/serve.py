@@ -16,7 +16,6 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import quote
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "rlmweb.settings")
 os.environ.setdefault("PYTHONUNBUFFERED", "1")
@@ -30,6 +29,7 @@ class Refused(Exception):
 
 def main(arguments: list[str]) -> int:
     from django.core.exceptions import ImproperlyConfigured
+    from django.core.management import CommandError
     from django.db import Error
 
     try:
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
             set_up()
             return 0
         start()
-    except (ImproperlyConfigured, Refused) as error:
+    except (ImproperlyConfigured, CommandError, Refused) as error:
         print(f"rlmweb: {error}", file=sys.stderr)
     except Error as error:
         print(f"rlmweb: the database does not work: {error}", file=sys.stderr)
@@ -48,17 +48,17 @@ def start() -> NoReturn:
     from django.conf import settings
 
     os.chdir(settings.BASE_DIR)
-    run_dir = private_directory(settings.DATA_DIR / "run")
-    hold_lock(run_dir / "lock", settings.DATA_DIR)
+    hold_lock(settings.DATA_DIR)
     check_port(settings.BIND, settings.PORT)
     set_up()
+    run_dir = make_run_directory(settings.DATA_DIR)
     redis = None
     if not settings.REDIS_URL:
-        redis = socket_directory(run_dir) / "valkey.sock"
+        redis = run_dir / "valkey.sock"
         redis.unlink(missing_ok=True)
-        os.environ["REDIS_URL"] = f"unix://{quote(str(redis))}"
+        os.environ["REDIS_URL"] = f"unix://{redis}"
     config = run_dir / "supervisord.conf"
-    config.write_text(supervisor_config(settings, redis))
+    config.write_text(supervisor_config(settings, run_dir, redis))
     lend_output()
     os.environ["RLMWEB_SUPERVISOR"] = str(os.getpid())  # exec keeps it
     os.execv(sys.executable, [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(config)])
@@ -106,21 +106,22 @@ def private_directory(path: Path) -> Path:
     return path
 
 
-def socket_directory(run_dir: Path) -> Path:
-    """Where Valkey's socket lies: in the data directory, or beside the temporary files where that has too long a name."""
-    plain = re.fullmatch(r"[\w./-]+", str(run_dir), re.ASCII)  # what every client reads alike in a URL
-    if plain and len(str(run_dir / "valkey.sock")) <= SOCKET_PATH_LIMIT:
-        return run_dir
-    digest = hashlib.sha256(os.fsencode(run_dir)).hexdigest()[:16]
-    parent = Path(tempfile.gettempdir())
-    if len(str(parent)) > SOCKET_PATH_LIMIT - 50 or not re.fullmatch(r"[\w./-]+", str(parent), re.ASCII):
-        parent = Path("/tmp")
-    return private_directory(parent / f"rlmweb-{os.geteuid()}-{digest}")
+def make_run_directory(data_dir: Path) -> Path:
+    """Where socket and configuration lie: in the data directory, or beside the temporary files.
+
+    The latter where a socket's path would be too long, or holds characters that one of those who read it takes for something else.
+    """
+    plain = re.compile(r"[\w./-]{1,%d}" % (SOCKET_PATH_LIMIT - 30), re.ASCII)
+    if plain.fullmatch(str(data_dir)):
+        return private_directory(data_dir / "run")
+    temporary = next(path for path in (tempfile.gettempdir(), "/tmp") if plain.fullmatch(path))
+    digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
+    return private_directory(Path(temporary) / f"rlmweb-{os.geteuid()}-{digest}")
 
 
-def hold_lock(path: Path, data_dir: Path) -> None:
+def hold_lock(data_dir: Path) -> None:
     """Only one instance on a data directory: the supervisor inherits the lock and holds it until it ends."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    handle = os.open(data_dir / "run.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -161,7 +162,7 @@ def lend_output() -> None:
         os.dup2(relay.stdin.fileno(), 2)
 
 
-def supervisor_config(settings: object, redis: Path | None) -> str:
+def supervisor_config(settings: object, run_dir: Path, redis: Path | None) -> str:
     """The supervisor's configuration: each program on a leash, restarted for ever, with longer and longer waits."""
     bind, port = settings.BIND, settings.PORT  # type: ignore[attr-defined]
     shown = "127.0.0.1" if bind in ("0.0.0.0", "::", "") else bind
@@ -185,8 +186,8 @@ def supervisor_config(settings: object, redis: Path | None) -> str:
             "logfile": "/dev/null",
             "logfile_maxbytes": "0",
             "loglevel": "warn",
-            "pidfile": "%(here)s/supervisord.pid",
-            "childlogdir": "%(here)s",
+            "pidfile": str(run_dir / "supervisord.pid"),
+            "childlogdir": str(run_dir),
             "umask": "077",
         }
         | ({"user": "root"} if os.geteuid() == 0 else {}),
@@ -198,7 +199,9 @@ def supervisor_config(settings: object, redis: Path | None) -> str:
 
         server = [os.path.relpath(get_binary_path()), "--port", "0", "--unixsocket", str(redis), "--unixsocketperm", "600"]
         server += ["--save", "", "--appendonly", "no", "--maxmemory", "256mb", "--maxmemory-policy", "volatile-ttl"]
-        sections.append(program("valkey", [*leash, *server], priority="10", stopwaitsecs="1"))
+        # Its hints on tuning the kernel are not for whoever typed ./run.
+        log = {"stdout_logfile": str(run_dir / "valkey.log"), "stdout_logfile_maxbytes": "1MB", "stdout_logfile_backups": "1"}
+        sections.append(program("valkey", [*leash, *server], priority="10", stopwaitsecs="1", **log))
     sections += [program(name, command) for name, command in programs.items()]
     sections.append(
         program("announce", [*isolated, "rlmweb/announce.py", address, name], autorestart="false", startsecs="0")

@@ -250,7 +250,7 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.choice("RLMWEB_LOG", "INFO", "DEBUG", "INFO", "WARNING", "ERROR")},
-    "loggers": {"django.request": {"level": "ERROR"}, "httpx": {"level": "WARNING"}, "openai": {"level": "WARNING"}},
+    "loggers": {"django.request": {"level": "ERROR"}, "daphne": {"level": "WARNING"}, "httpx": {"level": "WARNING"}, "openai": {"level": "WARNING"}},
 }
 
 if LOCAL and (set(ALLOWED_HOSTS) - {"localhost", "127.0.0.1", "[::1]"} or BIND not in ("localhost", "127.0.0.1", "::1")):
