@@ -55,7 +55,10 @@ def _database() -> Part:
             cursor.execute("SELECT 1 FROM django_migrations")
     except Error as error:
         log.error("the database does not answer: %s", error)
-        return {"ok": False, "says": "It does not answer, or has not been migrated; the web server's log has the error."}
+        return {
+            "ok": False,
+            "says": "It does not answer, or has not been migrated; the web server's log has the error.",
+        }
     return {"ok": True, "says": "It answers."}
 
 
@@ -86,5 +89,8 @@ def _sandbox(workers: list[dict[str, object]]) -> Part:
         return {"ok": False, "says": "Not known: no worker is alive to try it."}
     good = [worker for worker in workers if isinstance(box := worker.get("sandbox"), dict) and box.get("ok")]
     if len(good) < len(workers):
-        return {"ok": False, "says": "A worker refuses runs, its jail's self-test failed; the worker's log has the reason."}
+        return {
+            "ok": False,
+            "says": "A worker refuses runs, its jail's self-test failed; the worker's log has the reason.",
+        }
     return {"ok": True, "says": "The jail's self-test passed."}

