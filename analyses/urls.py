@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from django.urls import path
 
-from analyses.views import ask, corpora, runs, shares
+from analyses.views import ask, corpora, run_lists, runs, shares
 
 urlpatterns = [
     path("w/<slug:workspace>/", ask.ask, name="workspace-home"),
-    path("w/<slug:workspace>/runs/", runs.run_list, name="run-list"),
+    path("w/<slug:workspace>/runs/", run_lists.run_list, name="run-list"),
     path("w/<slug:workspace>/r/<str:key>/", runs.run_detail, name="run-detail"),
     path("w/<slug:workspace>/r/<str:key>/stop", runs.run_stop, name="run-stop"),
     path("w/<slug:workspace>/r/<str:key>/answer", runs.run_answer, name="run-answer"),

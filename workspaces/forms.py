@@ -4,15 +4,6 @@ from __future__ import annotations
 
 from django import forms
 
-from workspaces.models import Workspace
 
-
-class WorkspaceForm(forms.ModelForm[Workspace]):
-    class Meta:
-        model = Workspace
-        fields = ["name"]
-        error_messages = {"name": {"required": "Give the workspace a name."}}
-
-    def clean_name(self) -> str:
-        name: str = self.cleaned_data["name"].strip()
-        return name
+class WorkspaceForm(forms.Form):
+    name = forms.CharField(max_length=80, error_messages={"required": "Give the workspace a name."})

@@ -37,15 +37,14 @@ def workspace_new(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def workspace_settings(request: HttpRequest, workspace: str) -> HttpResponse:
     member = membership(request, workspace)
-    name = member.workspace.name  # the form writes what was typed into the workspace, valid or not
-    form = WorkspaceForm(request.POST or None, instance=member.workspace)
+    form = WorkspaceForm(request.POST or None, initial={"name": member.workspace.name})
     if request.method == "POST":
         demand(member, May.RENAME)
         if form.is_valid():
-            form.save()
+            member.workspace.name = form.cleaned_data["name"]
+            member.workspace.save(update_fields=["name"])
             messages.success(request, f"The workspace is now called {member.workspace.name}.")
             return redirect("workspace-settings", workspace=workspace)
-        member.workspace.name = name
     members = member.workspace.members.select_related("user").order_by("joined_at", "pk")
     return render(
         request,

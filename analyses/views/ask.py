@@ -1,7 +1,117 @@
+"""The ask page: a workspace's home. A question goes in, a run comes out; below it what was asked last."""
+
 from __future__ import annotations
 
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.db.models import OuterRef, Subquery
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods
+from django.views.decorators.vary import vary_on_headers
+from django_htmx.middleware import HtmxDetails
+
+from analyses.actions import RunRefused, start_run
+from analyses.models import ENDED, Corpus, CorpusVersion, Run
+from analyses.run_forms import DEFAULTS, RunForm, again
+from analyses.views.run_lists import counts, listed
+from workspaces.access import demand, membership
+from workspaces.models import Member
+from workspaces.roles import May, may
+
+RECENT = 8
 
 
-def ask(request: HttpRequest, **where: object) -> HttpResponse:
-    raise NotImplementedError
+class HtmxHttpRequest(HttpRequest):
+    htmx: HtmxDetails
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+@vary_on_headers("HX-Request")
+def ask(request: HtmxHttpRequest, workspace: str) -> HttpResponse:
+    member = membership(request, workspace)
+    if request.method == "POST":
+        demand(member, May.ASK)
+        form = RunForm(request.POST, versions=latest_versions(member))
+        if form.is_valid() and (run := _start(form, member)):
+            return redirect(run)
+        return _page(request, member, form)
+    if request.htmx and request.htmx.target == "runs":
+        return render(request, "analyses/_recent_runs.html", _recent(member))
+    start, missing = _start_of_form(request, member)
+    return _page(request, member, RunForm(versions=latest_versions(member), initial=start), missing)
+
+
+def latest_versions(member: Member) -> list[CorpusVersion]:
+    """The state of each corpus that a new run would read; newest corpora first."""
+    newest = CorpusVersion.objects.filter(corpus=OuterRef("pk")).order_by("-number").values("pk")[:1]
+    corpora = Corpus.objects.visible_to(member.user).filter(workspace=member.workspace_id)
+    ids = corpora.annotate(newest=Subquery(newest)).values("newest")
+    return list(CorpusVersion.objects.filter(pk__in=ids).select_related("corpus").order_by("-corpus__created_at"))
+
+
+def _start(form: RunForm, member: Member) -> Run | None:
+    given = form.cleaned_data
+    try:
+        return start_run(
+            member.workspace,
+            member.user,
+            question=given["question"],
+            corpus_version=form.version,
+            strategy=given["strategy"],
+            endpoint=given["endpoint"],
+            root_model=given["root_model"],
+            child_model=given["child_model"],
+            limits=form.limits,
+        )
+    except RunRefused as refusal:
+        form.add_error(None, str(refusal))
+        return None
+
+
+def _start_of_form(request: HttpRequest, member: Member) -> tuple[dict[str, Any], str]:
+    """What the address asks the form to start with, and a sentence where that is not all to be had."""
+    start: dict[str, Any] = {}
+    note = ""
+    if key := request.GET.get("from"):
+        runs = Run.objects.visible_to(request.user).select_related("corpus_version__corpus")
+        run = get_object_or_404(runs, workspace=member.workspace_id, key=key)
+        start = again(run)
+        if "endpoint" not in start:
+            note = (
+                f"The model endpoint of run {run.number}, {run.endpoint}, is no longer offered: the default is chosen."
+            )
+    for name in ("question", "corpus"):
+        if name in request.GET:
+            start[name] = request.GET[name]
+    return start, note
+
+
+def _recent(member: Member) -> dict[str, Any]:
+    runs = list(listed(member)[:RECENT])
+    return {
+        "workspace": member.workspace,
+        "runs": runs,
+        "live": any(run.status not in ENDED for run in runs),
+        "counts": counts(member),
+    }
+
+
+def _page(request: HttpRequest, member: Member, form: RunForm, note: str = "") -> HttpResponse:
+    recent = _recent(member)
+    samples = [version.corpus for version in form.versions.values() if version.corpus.sample_questions]
+    corpus = form["corpus"].value()
+    if corpus and corpus not in form.versions and not form.is_bound:
+        note = "That corpus is not here, or has no text yet: another is chosen."
+    context = recent | {
+        "form": form,
+        "note": note,
+        "samples": samples,
+        "may_ask": may(member, May.ASK),
+        "question_most": DEFAULTS.question_chars,
+        "models": sorted({name for run in recent["runs"] for name in (run.root_model, run.child_model)}),
+        "nav": "ask",
+    }
+    return render(request, "analyses/ask.html", context, status=422 if form.is_bound else 200)

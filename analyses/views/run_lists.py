@@ -1,0 +1,99 @@
+"""Lists of a workspace's runs: all of them, filtered, searched, in pages. The query count does not grow with them."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+from django.views.decorators.vary import vary_on_headers
+
+from analyses.models import ENDED, Run, Status
+from workspaces.access import membership
+from workspaces.models import Member
+
+PAGE = 50
+# Of a filter's name, the statuses it shows: people ask what is under way, not whether it waits or runs.
+FILTERS = {
+    "running": (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.PAUSED),
+    "done": (Status.DONE,),
+    "failed": (Status.FAILED,),
+    "limit": (Status.LIMIT,),
+    "stopped": (Status.STOPPED,),
+}
+HEAVY = ("limits", "sandbox", "answer_display", "corpus_version__corpus__sample_questions", "created_by__password")
+
+
+def listed(member: Member) -> Any:
+    """The runs of this member's workspace, newest first, without what no row shows."""
+    runs = Run.objects.visible_to(member.user).filter(workspace=member.workspace_id)
+    runs = runs.select_related("workspace", "corpus_version__corpus", "created_by").defer(*HEAVY)
+    return runs.order_by("-created_at", "-pk")
+
+
+def counts(member: Member) -> dict[str, int]:
+    runs = Run.objects.visible_to(member.user).filter(workspace=member.workspace_id)
+    by_filter = {name: Count("pk", filter=Q(status__in=statuses)) for name, statuses in FILTERS.items()}
+    found: dict[str, int] = runs.order_by().aggregate(all=Count("pk"), **by_filter)
+    return found
+
+
+@login_required
+@require_GET
+@vary_on_headers("HX-Request")
+def run_list(request: HttpRequest, workspace: str) -> HttpResponse:
+    member = membership(request, workspace)
+    chosen = {
+        "status": request.GET.get("status", "") if request.GET.get("status") in FILTERS else "",
+        "who": "me" if request.GET.get("who") == "me" else "",
+        "q": request.GET.get("q", "").replace("\0", "").strip()[:200],
+    }
+    runs = listed(member)
+    if chosen["status"]:
+        runs = runs.filter(status__in=FILTERS[chosen["status"]])
+    if chosen["who"]:
+        runs = runs.filter(created_by=member.user_id)
+    if query := chosen["q"]:
+        number = query.removeprefix("#")
+        by_number = Q(number=int(number)) if number.isdecimal() and len(number) < 10 else Q()
+        runs = runs.filter(Q(question__icontains=query) | Q(corpus_version__corpus__name__icontains=query) | by_number)
+    paginator = Paginator(runs, PAGE)
+    page = paginator.get_page(request.GET.get("page"))
+    context = {
+        "page": page,
+        "runs": page.object_list,
+        "live": any(run.status not in ENDED for run in page.object_list),
+        "counts": counts(member),
+        "chosen": chosen,
+        "filters": [
+            (words, address(chosen, status=name), chosen["status"] == name, name)
+            for name, words in (("", "All"), ("running", "Running"), ("done", "Done"), ("failed", "Failed"),
+                                ("limit", "At a limit"), ("stopped", "Stopped"))
+        ],
+        "mine": address(chosen, who="" if chosen["who"] else "me"),
+        "pages": {name: address(chosen, page=number) for name, number in _neighbours(page).items()},
+        "poll": request.get_full_path(),
+        "nav": "runs",
+    }  # fmt: skip
+    whole = not (request.headers.get("HX-Request") and request.headers.get("HX-Target") == "runs")
+    return render(request, "analyses/run_list.html" if whole else "analyses/_runs.html", context)
+
+
+def address(chosen: dict[str, str], **changes: Any) -> str:
+    """This list with something changed; a changed filter starts at its first page."""
+    given = {name: value for name, value in (chosen | changes).items() if value}
+    return f"?{urlencode(given)}" if given else "?"
+
+
+def _neighbours(page: Any) -> dict[str, int]:
+    found = {}
+    if page.has_previous():
+        found["newer"] = page.previous_page_number()
+    if page.has_next():
+        found["older"] = page.next_page_number()
+    return found

@@ -1,0 +1,21 @@
+// Small things of several pages: copy buttons, and the ask page's draft, which is over once its run is there.
+document.addEventListener("click", async event => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const source = document.getElementById(button.dataset.copy), label = button.querySelector("[data-label]") ?? button;
+  const before = label.textContent;
+  source.select?.();
+  try {
+    await navigator.clipboard.writeText(source.value ?? source.textContent);
+    label.textContent = "Copied";
+  } catch {
+    label.textContent = "Press Ctrl C"; // no permission, or no HTTPS: what to copy is selected
+  }
+  setTimeout(() => { label.textContent = before; }, 2000);
+});
+
+const [, workspace] = location.pathname.match(/^\/w\/([^/]+)\/r\//) ?? [];
+if (workspace) {
+  const draft = `draft:${workspace}`;
+  if (JSON.parse(sessionStorage.getItem(draft) ?? "null")?.sent) sessionStorage.removeItem(draft);
+}
