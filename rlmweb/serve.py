@@ -15,12 +15,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from django.conf import LazySettings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "rlmweb.settings")
 os.environ.setdefault("PYTHONUNBUFFERED", "1")
 
-SOCKET_PATH_LIMIT = 100  # bytes; the kernel takes 107, and a server may draft a name beside it
+DIRECTORY_LIMIT = 70  # characters; the kernel takes 107 for the path of a socket
 
 
 class Refused(Exception):
@@ -113,7 +116,7 @@ def make_run_directory(data_dir: Path) -> Path:
 
     The latter where a socket's path would be too long, or holds characters that one of those who read it takes for something else.
     """
-    plain = re.compile(r"[\w./-]{1,%d}" % (SOCKET_PATH_LIMIT - 30), re.ASCII)
+    plain = re.compile(rf"[\w./-]{{1,{DIRECTORY_LIMIT}}}", re.ASCII)
     if plain.fullmatch(str(data_dir)):
         return private_directory(data_dir / "run")
     temporary = next(path for path in (tempfile.gettempdir(), "/tmp") if plain.fullmatch(path))
@@ -164,12 +167,12 @@ def lend_output() -> None:
         os.dup2(relay.stdin.fileno(), 2)
 
 
-def supervisor_config(settings: object, run_dir: Path, redis: Path | None) -> str:
+def supervisor_config(settings: LazySettings, run_dir: Path, redis: Path | None) -> str:
     """The supervisor's configuration: each program on a leash, restarted for ever, with longer and longer waits."""
-    bind, port = settings.BIND, settings.PORT  # type: ignore[attr-defined]
+    bind, port = settings.BIND, settings.PORT
     shown = "127.0.0.1" if bind in ("0.0.0.0", "::", "") else bind
     address = f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
-    hosts = settings.ALLOWED_HOSTS  # type: ignore[attr-defined]
+    hosts = settings.ALLOWED_HOSTS
     name = next((host.lstrip(".") for host in hosts if host != "*"), shown)
     # Relative to the project: whatever characters its own path has, none of them comes to mean something here.
     python = os.path.relpath(sys.executable)

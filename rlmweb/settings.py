@@ -80,6 +80,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "workspaces.middleware.HtmxSignInMiddleware",
 ]
 ROOT_URLCONF = "rlmweb.urls"
 ASGI_APPLICATION = "rlmweb.asgi.application"
@@ -124,7 +125,7 @@ CHANNEL_LAYERS = {
     else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
 }
 # The cache holds the counts that limit guessing at sign-in; workspaces/cache.py goes on in memory while Redis is away.
-CACHES = {
+CACHES: dict[str, dict[str, object]] = {
     "default": {"BACKEND": "workspaces.cache.Cache", "LOCATION": REDIS_URL, "KEY_PREFIX": "rlmweb"}
     if REDIS_URL
     else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}

@@ -98,7 +98,14 @@ install_packages() {
     { [[ $1 == app ]] || echo "app $(cat locks/uv.txt locks/app.txt | sha256sum)"; echo "$1 $want"; } >.venv/installed
 }
 
-# install_sandbox: the jail's own Python environment, and its users where root.
+# install_sandbox: the jail's own Python environment, and where root its users. In /opt, for which others than root need sudo.
 install_sandbox() {
-    .venv/bin/python -m sandbox install >&2 || fail "the sandbox could not be installed: the lines above say why"
+    local install=(.venv/bin/python -m sandbox install) why
+    why=$("${install[@]}" 2>&1 </dev/null) && return
+    if ((EUID != 0)) && [[ -z ${RLMWEB_SANDBOX_PREFIX:-} ]]; then
+        say "installing the jail in /opt as root"
+        why=$(as_root env PYTHONDONTWRITEBYTECODE=1 PYTHONNOUSERSITE=1 "${install[@]}" 2>&1) && return
+        [[ -n $why ]] || why="Type: sudo .venv/bin/python -m sandbox install"
+    fi
+    fail "the sandbox could not be installed: $why"
 }

@@ -17,8 +17,11 @@ os.environ["RLMWEB_DATA"] = tempfile.mkdtemp(prefix="rlmweb-tests-")
 atexit.register(shutil.rmtree, os.environ["RLMWEB_DATA"], ignore_errors=True)
 
 from rlmweb.settings import *  # noqa: E402, F403
-from rlmweb.settings import STORAGES  # noqa: E402
+from rlmweb.settings import DATA_DIR, STORAGES  # noqa: E402
 
 # Hashing slowly is the real one's virtue; collected files are for a real site.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+STATIC_ROOT = DATA_DIR / "static"
+STATIC_ROOT.mkdir()
+WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = True
