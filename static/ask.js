@@ -2,7 +2,7 @@
 // Without it the form works all the same.
 const form = document.querySelector("#ask"), question = form?.elements.question;
 
-if (form) {
+if (form && !form.querySelector("fieldset").disabled) { // a viewer sees the form and cannot ask
   const draft = `draft:${form.dataset.draft}`, button = form.querySelector("[type=submit]");
   const text = id => document.getElementById(id);
 

@@ -1,13 +1,15 @@
-"""Sign the local owner in, where one person runs rlmweb on their own machine (RLMWEB_LOCAL=1)."""
+"""Signing in: by itself where one person runs rlmweb on their own machine, and out of the way of htmx."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import urlencode, urlsplit
 
 from django.conf import settings
 from django.contrib.auth import login
 from django.core.exceptions import MiddlewareNotUsed, PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import resolve_url
 
 from workspaces.local import local_owner
 
@@ -15,6 +17,8 @@ MACHINES = "/healthz"  # asked every few seconds, without cookies: each answer w
 
 
 class LocalOwnerMiddleware:
+    """Sign everybody in as the local owner (RLMWEB_LOCAL=1)."""
+
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         if not settings.LOCAL:
             raise MiddlewareNotUsed
@@ -28,3 +32,27 @@ class LocalOwnerMiddleware:
             user, _ = local_owner()
             login(request, user, backend="django.contrib.auth.backends.ModelBackend")
         return self.get_response(request)
+
+
+class HtmxSignInMiddleware:
+    """A part of a page that is asked for after signing out must not become a sign-in page inside the page.
+
+    A write takes the whole page to the sign-in; a part that fetches itself is told 401 and stays as it is.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if request.headers.get("HX-Request") and response.status_code == 302:
+            address = response.headers["Location"]
+            if address.startswith(resolve_url(settings.LOGIN_URL)) and not request.path.startswith("/accounts/"):
+                if request.method == "GET":
+                    return HttpResponse(status=401)
+                here = urlsplit(request.headers.get("HX-Current-URL", "")).path or "/"
+                return HttpResponse(
+                    status=204,
+                    headers={"HX-Redirect": f"{resolve_url(settings.LOGIN_URL)}?{urlencode({'next': here})}"},
+                )
+        return response
