@@ -167,6 +167,7 @@ class UploadFile(models.Model):
     meta = models.JSONField(default=dict)
     document_chars = models.PositiveBigIntegerField(default=0)
     document_bytes = models.PositiveBigIntegerField(default=0)
+    attempts = models.PositiveSmallIntegerField(default=0)  # times that a worker began to read it
     settled_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -234,7 +235,8 @@ class Run(models.Model):
     cost = models.FloatField(null=True, default=0.0)  # dollars; null: unknown
     seconds = models.FloatField(default=0.0)
 
-    # The answer: the whole value in a blob (sandbox.Value.dump), and what a page shows of it.
+    # The answer: the whole value (sandbox.Value.dump) here, or in a blob where it is large; and what a page shows of it.
+    answer_value = models.BinaryField(default=b"")
     answer_blob = models.CharField(max_length=64, blank=True)
     answer_display = models.JSONField(null=True)  # JSON-like, bounded
     answer_cut = models.BooleanField(default=False)  # answer_display is not all of it
@@ -243,6 +245,11 @@ class Run(models.Model):
     answer_shape = models.CharField(max_length=160, blank=True)
     partial = models.BooleanField(default=False)
     sandbox = models.JSONField(default=dict)  # what the jail's self-test said
+
+    # A run that came in as a log (docs/trajectory.md): it has ended, and nobody writes to it or executes it.
+    imported_from = models.CharField(max_length=20, blank=True)  # the log's format; "" for a run of this instance
+    imported_file = models.CharField(max_length=200, blank=True)
+    imported_at = models.DateTimeField(null=True)
 
     objects = RunQuerySet.as_manager()
 
@@ -263,6 +270,16 @@ class Run(models.Model):
     @property
     def ended(self) -> bool:
         return self.status in ENDED
+
+
+class ForeignCorpus(models.Model):
+    """What the file of an imported run says of the corpus it ran on. The texts are elsewhere."""
+
+    run = models.OneToOneField(Run, models.CASCADE, related_name="foreign_corpus")
+    described = models.JSONField()  # docs/trajectory.md, "corpus": name, version, sizes, digest, documents
+
+    def __str__(self) -> str:
+        return f"corpus of {self.run}"
 
 
 class Call(models.Model):
@@ -303,6 +320,7 @@ class Call(models.Model):
     model_seconds = models.FloatField(default=0.0)
     exec_seconds = models.FloatField(default=0.0)
 
+    answer_value = models.BinaryField(default=b"")
     answer_blob = models.CharField(max_length=64, blank=True)
     answer_display = models.JSONField(null=True)
     answer_cut = models.BooleanField(default=False)
@@ -338,6 +356,7 @@ class Cell(models.Model):
         TOOL = "tool"
         REPLY = "reply"
         COMPACTION = "compaction"
+        PROBE = "probe"  # of an imported run: code that its harness ran before the first turn; counts as no cell
 
     class Status(models.TextChoices):
         WRITING = "writing"  # the model writes its reply
@@ -378,6 +397,7 @@ class Cell(models.Model):
     seconds = models.FloatField(default=0.0)  # of execution, waiting included
     waited = models.FloatField(default=0.0)
     variables = models.JSONField(default=list)
+    exchange = models.JSONField(default=list)  # for replay: [["ask", order, identity], ["give", order, ""], …] as they came
     children_total = models.PositiveIntegerField(default=0)  # child calls it asked for
     children_done = models.PositiveIntegerField(default=0)
     children_failed = models.PositiveIntegerField(default=0)  # failed, stopped or at a limit

@@ -64,6 +64,8 @@ class RunRecord:
         match event:
             case events.ReplyDelta():
                 if self.live:
+                    if event.restart:
+                        self.live.drop(event.call, event.cell, ("reply", "reasoning"))
                     if event.text:
                         self.live.append(event.call, event.cell, "reply", event.text)
                     if event.reasoning:
@@ -232,6 +234,7 @@ class RunRecord:
             waited=event.waited,
             ended_at=event.time,
             variables=clean_json(list(event.variables)),
+            exchange=[list(step) for step in event.exchange],
         )
         self._set(
             call, exec_seconds=call.exec_seconds + max(0.0, event.seconds - event.waited), status=Status.RUNNING

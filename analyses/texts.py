@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from analyses import blobs
+from analyses.models import Call, Run
 from rlm.events import Message
 from sandbox.values import Value
 
@@ -74,17 +75,25 @@ def stored_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def bounded_answer(value: Value | None, name: str) -> dict[str, Any]:
-    """The answer's columns of a Run or Call row. A large value is shown cut and kept whole in a blob."""
+    """The answer's columns of a Run or Call row: the whole value, and what of it a page shows (all, or cut)."""
     if value is None:
         return {}
     cut = value.nbytes > ANSWER_MOST
-    fields: dict[str, Any] = {
+    dump = value.dump()
+    in_row = len(dump) <= ROW_MOST
+    return {
+        "answer_value": dump if in_row else b"",
+        "answer_blob": "" if in_row else blobs.put(dump),
         "answer_display": clean_json(value.plain(max_chars=ANSWER_SHOWN if cut else 4 * ANSWER_MOST)),
         "answer_cut": cut,
         "answer_name": name[:120],
         "answer_type": value.type_name[:80],
         "answer_shape": value.shape[:160],
     }
-    if cut:
-        fields["answer_blob"] = blobs.put(value.dump())
-    return fields
+
+
+def answer_of(row: Run | Call) -> Value | None:
+    """The whole answer of a run or call as it was returned; None where there is none."""
+    if row.answer_value:
+        return Value.load(bytes(row.answer_value))
+    return Value.load(blobs.read(row.answer_blob)) if row.answer_blob else None

@@ -14,13 +14,13 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
-from analyses import blobs, ingest
+from analyses import ingest
 from analyses.actions import RunRefused, start_run, stop_run
 from analyses.models import CorpusVersion, Run, Status
 from analyses.terminal import RunTree
+from analyses.texts import answer_of
 from analyses.worker import Worker
 from rlm.endpoints import Endpoint
-from sandbox import Value
 from workspaces.local import local_owner
 from workspaces.models import User, Workspace
 
@@ -133,10 +133,9 @@ def _own_endpoint(options: dict[str, Any]) -> Endpoint | None:
 
 
 def _answer(run: Run) -> Any:
-    """The whole answer as JSON: what the row shows, or the blob where that is cut."""
-    if run.answer_cut and run.answer_blob:
-        return Value.load(blobs.read(run.answer_blob)).plain(max_chars=1 << 40)
-    return run.answer_display
+    """The whole answer as JSON: what the row shows, or the value itself where that is cut."""
+    value = answer_of(run) if run.answer_cut else None
+    return run.answer_display if value is None else value.plain(max_chars=1 << 40)
 
 
 def _result(run: Run) -> dict[str, Any]:
