@@ -46,7 +46,7 @@ def _cached(sha: str) -> Path:
     return Path(settings.DATA_DIR) / "blob-cache" / _key(sha)
 
 
-def _workshop() -> Path:
+def workshop() -> Path:
     """A directory for what is still being written, on the file system where it will stay."""
     storage = _storage()
     root = Path(storage.location) if isinstance(storage, FileSystemStorage) else Path(settings.DATA_DIR) / "blob-cache"
@@ -59,7 +59,7 @@ class Writer:
     """A blob being written: `with Writer() as blob: blob.write(…); sha = blob.commit()`. Without commit nothing stays."""
 
     def __init__(self) -> None:
-        descriptor, name = tempfile.mkstemp(dir=_workshop(), prefix="part-")
+        descriptor, name = tempfile.mkstemp(dir=workshop(), prefix="part-")
         self._path = Path(name)
         self._file = os.fdopen(descriptor, "wb", buffering=0)
         self._hash = hashlib.sha256()
@@ -154,7 +154,7 @@ def path(sha: str) -> Path:
     if not _storage().exists(_key(sha)):
         raise BlobMissing(f"blob {sha} is not kept here")
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=_workshop(), prefix="copy-")
+    descriptor, name = tempfile.mkstemp(dir=workshop(), prefix="copy-")
     try:
         digest = hashlib.sha256()
         with os.fdopen(descriptor, "wb") as copy, _storage().open(_key(sha)) as remote:

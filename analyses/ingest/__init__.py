@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
-from analyses.ingest.context import context_of
+from analyses.ingest.context import ContextMissing, context_of
+from analyses.ingest.paths import Imported, IngestRefused, Outcome, import_paths
+from analyses.ingest.uploads import process, sweep, wake
 
-__all__ = ["context_of"]
+__all__ = [
+    "ContextMissing",
+    "Imported",
+    "IngestRefused",
+    "Outcome",
+    "context_of",
+    "import_paths",
+    "process",
+    "sweep",
+    "wake",
+]

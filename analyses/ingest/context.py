@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from sandbox import Value
 
 
+class ContextMissing(Exception):
+    """The text that a run is about is not kept any more."""
+
+
 def index_of(version: CorpusVersion) -> list[dict[str, Any]]:
     """The documents in order, each with the range of bytes that its text takes in the packed text."""
     rows = version.documents.order_by("position").values_list("title", "name", "meta", "byte_start", "byte_end")
@@ -25,7 +29,12 @@ def context_of(version: CorpusVersion) -> Value:
     from sandbox import Value  # pages of corpora do not need the sandbox
 
     index = index_of(version)
-    blob = blobs.path(version.text)
+    try:
+        blob = blobs.path(version.text)
+    except blobs.BlobMissing:
+        raise ContextMissing(
+            f"The text of {version} is not in the blob storage any more: restore it, or upload the documents again."
+        ) from None
     if len(index) == 1:
         return Value.text(blob, index[0]["start"], index[0]["end"])
     return Value.documents(blob, index)

@@ -1,0 +1,146 @@
+"""Corpus versions: pack documents' texts into one blob and index them. A version never changes; runs keep theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from analyses import blobs
+from analyses.models import Corpus, CorpusVersion, Document
+
+CHUNK = 1 << 20
+
+
+class Empty(Exception):
+    """A version would hold no document."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A document to be packed: where its text lies now, and what its row will say."""
+
+    source: str  # blob
+    start: int
+    end: int  # bytes
+    characters: int
+    title: str
+    name: str
+    format: str
+    encoding: str
+    original: str
+    original_bytes: int
+    marks: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, document: Document, source: str) -> Piece:
+        """A document of an earlier version, as it stands."""
+        return cls(
+            source, document.byte_start, document.byte_end, document.characters, document.title, document.name,
+            document.format, document.encoding, document.original, document.original_bytes, document.marks, document.meta,
+        )  # fmt: skip
+
+
+def pieces_of(version: CorpusVersion | None) -> list[Piece]:
+    if version is None:
+        return []
+    return [Piece.of(document, version.text) for document in version.documents.order_by("position")]
+
+
+def pack(pieces: Sequence[Piece]) -> tuple[str, int]:
+    """One blob of all texts, in order; return its name and size. A single whole text is its own pack."""
+    first = pieces[0]
+    if len(pieces) == 1 and first.start == 0 and blobs.path(first.source).stat().st_size == first.end:
+        return first.source, first.end
+    with blobs.Writer() as packed:
+        open_source, file = "", None
+        try:
+            for piece in pieces:
+                if piece.source != open_source:
+                    if file:
+                        file.close()
+                    file, open_source = blobs.open(piece.source), piece.source
+                assert file is not None
+                file.seek(piece.start)
+                left = piece.end - piece.start
+                while left:
+                    part = file.read(min(CHUNK, left))
+                    if not part:
+                        raise OSError(f"blob {piece.source} is shorter than its index says")
+                    packed.write(part)
+                    left -= len(part)
+        finally:
+            if file:
+                file.close()
+        return packed.commit(), packed.size
+
+
+def make(
+    corpus: Corpus,
+    change: Callable[[list[Piece]], list[Piece]],
+    user: Any,
+    *,
+    also: Callable[[CorpusVersion], None] | None = None,
+) -> CorpusVersion:
+    """A new version: `change` turns the latest version's documents into the new one's; `also` runs in the transaction.
+
+    Packing may take seconds and holds no lock: where another version came first meanwhile, it is done again on that one.
+    """
+    for _ in range(20):
+        base = corpus.latest
+        pieces = change(pieces_of(base))
+        if not pieces:
+            raise Empty("A corpus keeps at least one document.")
+        text, size = pack(pieces)
+        try:
+            with transaction.atomic():
+                number = (corpus.latest.number if corpus.latest else 0) + 1
+                if number != (base.number if base else 0) + 1:
+                    continue
+                version = corpus.versions.create(
+                    number=number,
+                    text=text,
+                    document_count=len(pieces),
+                    characters=sum(piece.characters for piece in pieces),
+                    bytes=size,
+                    created_by=user,
+                )
+                Document.objects.bulk_create(_rows(version, pieces), batch_size=500)
+                if also:
+                    also(version)
+                return version
+        except IntegrityError:
+            if corpus.versions.filter(number=(base.number if base else 0) + 1).exists():
+                continue  # another version took the number
+            raise
+    raise RuntimeError(f"corpus {corpus.pk} changes all the time: no version could be made")
+
+
+def _rows(version: CorpusVersion, pieces: Sequence[Piece]) -> list[Document]:
+    rows, byte, char = [], 0, 0
+    for position, piece in enumerate(pieces):
+        size = piece.end - piece.start
+        rows.append(
+            Document(
+                version=version,
+                position=position,
+                title=piece.title,
+                name=piece.name,
+                byte_start=byte,
+                byte_end=byte + size,
+                char_start=char,
+                characters=piece.characters,
+                format=piece.format,
+                encoding=piece.encoding,
+                original=piece.original,
+                original_bytes=piece.original_bytes,
+                marks=piece.marks,
+                meta=piece.meta,
+            )
+        )
+        byte += size
+        char += piece.characters
+    return rows
