@@ -18,13 +18,17 @@ ROW_MOST = 16_000  # characters of one text kept in a row; a longer one goes to 
 ANSWER_MOST = 200_000  # bytes of an answer kept in a row
 ANSWER_SHOWN = 50_000  # characters of a larger one that a page shows
 
-# NUL is refused by PostgreSQL, lone surrogates by UTF-8; the rest moves cursors or turns text around.
-_HARMFUL = dict.fromkeys([*range(0x09), *range(0x0B, 0x0D), *range(0x0E, 0x20), 0x7F], "\N{REPLACEMENT CHARACTER}")
-_HARMFUL |= dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)], "\N{REPLACEMENT CHARACTER}")
+# NUL is refused by PostgreSQL, lone surrogates by UTF-8; the rest moves cursors or turns text around. Control
+# characters become their pictures, so that a reader sees what was there.
+_HARMFUL: dict[int, str] = {code: chr(0x2400 + code) for code in range(0x20) if code not in (0x09, 0x0A, 0x0D)}
+_HARMFUL |= dict.fromkeys(
+    [*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)],
+    "\N{REPLACEMENT CHARACTER}",
+)
 
 
 def clean(text: str) -> str:
-    """Text from outside, with what no row or page should hold replaced by U+FFFD. Length stays."""
+    """Text from outside, with what no row or page should hold replaced, one character for one."""
     if text.isascii() and text.isprintable():
         return text
     return text.translate(_HARMFUL)

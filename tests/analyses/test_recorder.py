@@ -197,7 +197,7 @@ async def test_hostile_text_is_made_harmless(record: RunRecord, run: Run) -> Non
     row, calls, cells = await rows(run)
     everything = repr([calls[0].title, calls[0].schema, calls[0].answer_display, cells[0].output, cells[0].messages])
     assert not any(bad in everything for bad in ("\\x00", "\\x1b", "\\u202e", "\\u2066", "\\ud800"))
-    assert row.answer_display == "\N{REPLACEMENT CHARACTER}"
+    assert row.answer_display == "\N{SYMBOL FOR NULL}"
 
 
 async def test_a_long_output_goes_to_a_blob_and_comes_back_whole(record: RunRecord, run: Run) -> None:
