@@ -19,6 +19,7 @@ class Memory:
     def __init__(self, data: bytes | memoryview | mmap.mmap = EMPTY, *, fd: int = -1, size: int | None = None) -> None:
         self._data: bytes | memoryview | mmap.mmap | None = data if fd < 0 or data else None
         self._fd = fd
+        self._owner: Memory | None = None  # keeps the descriptor open
         self.size = len(data) if size is None else size
         if fd >= 0:
             weakref.finalize(self, _close, fd)
@@ -37,6 +38,14 @@ class Memory:
         """Take over a memfd: nothing can write to it from here on."""
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
         return cls(fd=fd, size=size)
+
+    def head(self, size: int) -> Memory:
+        """The first ``size`` bytes, without a copy."""
+        if self._fd < 0:
+            return Memory(self.view()[:size])
+        part = Memory(fd=-1, size=size)
+        part._data, part._fd, part._owner = None, self._fd, self
+        return part
 
     def view(self) -> memoryview:
         if self._data is None:

@@ -1,0 +1,192 @@
+"""The host's end of a REPL's wire: bounded frames in, bounded frames out, nothing believed. Never blocks the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import mmap
+import os
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sandbox.memory import Memory, new_memfd
+
+HEADER = struct.Struct("<IQ")
+MAX_TEXT = 4 << 20
+MEMFD_FROM = 1 << 18  # a blob at least this large is received into a memfd
+SLICE = 4 << 20  # received at most, before others get their turn
+
+
+class ProtocolError(Exception):
+    """What came is no frame of ours."""
+
+
+def no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+class Channel:
+    """Calls ``on_frame(message, blob)`` for each frame, then ``on_end(reason)`` once: "" for the end of the stream."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        max_blob: int,
+        on_frame: Callable[[dict[str, Any], Memory], None],
+        on_end: Callable[[str], None],
+    ) -> None:
+        sock.setblocking(False)
+        self.socket = sock
+        self.max_blob = max_blob
+        self._on_frame = on_frame
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._rest = bytearray()
+        self._message: dict[str, Any] | None = None
+        self._big: tuple[int, mmap.mmap, int, int] | None = None  # fd, map, have, want
+        self._sending = asyncio.Lock()
+        self.closed = False
+        self._paused = False
+        self._loop.add_reader(sock, self._readable)
+
+    # in
+
+    def _readable(self) -> None:
+        try:
+            if self._big is not None:
+                self._receive_big()
+            else:
+                piece = self.socket.recv(1 << 18)
+                if not piece:
+                    self._end("")
+                    return
+                self._rest += piece
+            self._take_frames()
+        except BlockingIOError:
+            return
+        except ProtocolError as error:
+            self._end(str(error))
+        except OSError:
+            self._end("")
+
+    def _take_frames(self) -> None:
+        while not self.closed and not self._paused and self._big is None:
+            if self._message is None:
+                if len(self._rest) < HEADER.size:
+                    return
+                text, blob = HEADER.unpack_from(self._rest)
+                if text > MAX_TEXT or blob > self.max_blob:
+                    raise ProtocolError(f"a frame of {text + blob:,} bytes")
+                if len(self._rest) < HEADER.size + text:
+                    return
+                self._message = self._parse(bytes(self._rest[HEADER.size : HEADER.size + text]))
+                self._want = blob
+                del self._rest[: HEADER.size + text]
+            if self._want >= MEMFD_FROM and len(self._rest) < self._want:
+                self._begin_big()
+                return
+            if len(self._rest) < self._want:
+                return
+            blob_bytes = bytes(self._rest[: self._want])
+            del self._rest[: self._want]
+            self._deliver(Memory(blob_bytes))
+
+    @staticmethod
+    def _parse(text: bytes) -> dict[str, Any]:
+        try:
+            message = json.loads(text, parse_constant=no_constant)
+        except (ValueError, RecursionError):
+            raise ProtocolError("a frame that is not JSON") from None
+        if type(message) is not dict or type(message.get("op")) is not str:
+            raise ProtocolError("a frame without an op")
+        return message
+
+    def _begin_big(self) -> None:
+        fd = new_memfd()
+        os.ftruncate(fd, self._want)
+        area = mmap.mmap(fd, self._want)
+        have = len(self._rest)
+        area[:have] = bytes(self._rest)
+        self._rest.clear()
+        self._big = (fd, area, have, self._want)
+
+    def _receive_big(self) -> None:
+        assert self._big is not None
+        fd, area, have, want = self._big
+        stop = min(want, have + SLICE)
+        with memoryview(area) as view:
+            try:
+                while have < stop:
+                    got = self.socket.recv_into(view[have:stop])
+                    if not got:
+                        raise ConnectionResetError
+                    have += got
+            finally:
+                self._big = (fd, area, have, want)
+        if have == want:
+            self._big = None
+            area.close()
+            self._deliver(Memory.sealed(fd, want))
+
+    def _deliver(self, blob: Memory) -> None:
+        message, self._message = self._message, None
+        assert message is not None
+        self._on_frame(message, blob)
+
+    def pause(self, paused: bool) -> None:
+        """Stop or go on reading: a REPL that asks too much waits."""
+        if paused == self._paused or self.closed:
+            return
+        self._paused = paused
+        if paused:
+            self._loop.remove_reader(self.socket)
+        else:
+            self._loop.add_reader(self.socket, self._readable)
+            self._loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        try:
+            self._take_frames()
+        except ProtocolError as error:
+            self._end(str(error))
+
+    # out
+
+    async def send(self, message: dict[str, Any], buffers: Sequence[Any] = ()) -> None:
+        text = json.dumps(message).encode()
+        size = sum(len(b) for b in buffers)
+        head = HEADER.pack(len(text), size) + text
+        async with self._sending:
+            if self.closed:
+                raise ConnectionResetError
+            if size < 1 << 16:
+                head = b"".join((head, *buffers))
+                buffers = ()
+            try:
+                sent = self.socket.send(head)
+            except BlockingIOError:
+                sent = 0
+            if sent < len(head):
+                await self._loop.sock_sendall(self.socket, head[sent:])
+            for buffer in buffers:
+                await self._loop.sock_sendall(self.socket, buffer)
+
+    def _end(self, reason: str) -> None:
+        if not self.closed:
+            self.close()
+            self._on_end(reason)
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self.socket)
+        self._loop.remove_writer(self.socket)
+        self.socket.close()
+        if self._big is not None:
+            fd, area, _, _ = self._big
+            self._big = None
+            area.close()
+            os.close(fd)

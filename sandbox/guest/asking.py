@@ -1,0 +1,98 @@
+"""Requests to the host: one frame out, one future until the answer comes. A reader thread starts with the first."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import itertools
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .crossing import CrossingError, Encoder
+from .wire import Closed, Frame, Wire
+
+
+class LLMQueryError(RuntimeError):
+    """What the host could not do, in its words."""
+
+
+class Host:
+    """The other end of the wire, as cells use it."""
+
+    def __init__(
+        self, wire: Wire, max_bytes: int, encoder: Callable[..., Encoder], decode: Callable[[bytes, Any], Any]
+    ) -> None:
+        self.wire = wire
+        self.max_bytes = max_bytes
+        self.encoder = encoder
+        self.decode = decode
+        self.pending: dict[int, concurrent.futures.Future[Any]] = {}
+        self._orders: queue.SimpleQueue[Frame] | None = None
+        self._ids = itertools.count(1)
+        self._starting = threading.Lock()
+
+    def next_order(self) -> Frame:
+        """The next frame that is no answer: from the wire, or from the reader thread once there is one."""
+        if self._orders is not None:
+            return self._orders.get()
+        return self.wire.read()
+
+    def pack(self, value: Any) -> tuple[list[int], list[Any]]:
+        skeleton, buffers = self.encoder(self.max_bytes).encode(value)
+        return [len(skeleton), sum(b.nbytes for b in buffers)], [*buffers, skeleton]
+
+    def unpack(self, sizes: Any, blob: memoryview) -> Any:
+        skeleton, region = sizes
+        return self.decode(bytes(blob[region : region + skeleton]), blob[:region])
+
+    def submit(self, name: str, options: dict[str, Any], *value: Any, same: bool = False) -> concurrent.futures.Future[Any]:
+        sizes, buffers = None, []
+        if value and not same:
+            sizes, buffers = self.pack(value[0])
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        number = next(self._ids)
+        self.pending[number] = future
+        self._listen()
+        self.wire.send({"op": "call", "id": number, "name": name, "options": options, "value": sizes, "same": same}, buffers)
+        return future
+
+    def ask(self, name: str, options: dict[str, Any], *value: Any, same: bool = False) -> Any:
+        """Block until the answer is here."""
+        return self.submit(name, options, *value, same=same).result()
+
+    async def ask_async(self, name: str, options: dict[str, Any], *value: Any, same: bool = False) -> Any:
+        return await asyncio.wrap_future(self.submit(name, options, *value, same=same))
+
+    def _listen(self) -> None:
+        if self._orders is None:
+            with self._starting:
+                if self._orders is None:
+                    self._orders = queue.SimpleQueue()
+                    threading.Thread(target=self._read, daemon=True, name="answers").start()
+
+    def _read(self) -> None:
+        assert self._orders is not None
+        try:
+            while True:
+                message, blob = self.wire.read()
+                if message["op"] == "answer":
+                    self._settle(message, blob)
+                else:
+                    self._orders.put((message, blob))
+        except (Closed, OSError):
+            os._exit(0)
+
+    def _settle(self, message: dict[str, Any], blob: memoryview) -> None:
+        future = self.pending.pop(message["id"], None)
+        if future is None or not future.set_running_or_notify_cancel():
+            return
+        if message["error"] is not None:
+            future.set_exception(LLMQueryError(message["error"]))
+            return
+        try:
+            future.set_result(self.unpack(message["value"], blob))
+        except (ValueError, CrossingError, MemoryError, RecursionError) as error:
+            future.set_exception(LLMQueryError(f"the result could not be read: {error}"))

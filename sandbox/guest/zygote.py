@@ -1,0 +1,209 @@
+"""The one process of a jail that may start others: it forks a REPL for each call, reaps them and watches their memory."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import gc
+import importlib
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any, NoReturn
+
+from . import repl
+from .filter import Installer
+from .selftest import examine
+
+WATCH_SECONDS = 0.25
+PAGE = os.sysconf("SC_PAGE_SIZE")
+OUT, WIRE, CONTEXT = 1, 3, 4  # descriptors of a REPL: 1 and 2 are its output
+
+
+class Zygote:
+    def __init__(self, control: socket.socket, run_bytes: int) -> None:
+        self.control = control
+        self.run_bytes = run_bytes
+        self.children: dict[int, int] = {}  # pid → id
+        self.pids: dict[int, int] = {}  # id → pid
+        self.reasons: dict[int, str] = {}  # pid → why it was killed
+        self.installer = Installer()
+        self.pid = os.getpid()
+        self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.base = 0
+
+    def serve(self) -> None:
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
+        self.base = own_bytes(self.pid)
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        poll.register(self.wake_read, select.POLLIN)
+        watch_at = time.monotonic()
+        while True:
+            poll.poll(int(WATCH_SECONDS * 1000) if self.children else None)
+            with contextlib.suppress(BlockingIOError):
+                os.read(self.wake_read, 512)
+            self.reap()
+            while self.take_order():
+                pass
+            now = time.monotonic()
+            if self.children and now - watch_at >= WATCH_SECONDS:
+                watch_at = now
+                self.watch()
+
+    def tell(self, **event: Any) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.control.send(json.dumps(event).encode())
+
+    def take_order(self) -> bool:
+        try:
+            data, ancillary, _, _ = self.control.recvmsg(65536, socket.CMSG_LEN(16), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            data, ancillary = b"", []
+        fds = array.array("i")
+        for level, kind, raw in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(raw[: len(raw) - len(raw) % fds.itemsize])
+        if not data:
+            self.end()
+        order = json.loads(data)
+        if order["op"] == "spawn":
+            self.spawn(order, list(fds))
+        elif order["op"] == "usage":
+            self.tell(op="usage", id=order["id"], cpu=cpu_seconds(self.pids.get(order["id"], 0)))
+        elif order["op"] == "signal":
+            pid = self.pids.get(order["id"])
+            if pid is not None:
+                os.kill(pid, order["signal"])
+        return True
+
+    def spawn(self, order: dict[str, Any], fds: list[int]) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            for fd in fds:
+                os.close(fd)
+            self.tell(op="exit", id=order["id"], code=-1, reason="fork", detail=str(error))
+            return
+        if not pid:
+            self.become_repl(order, fds)
+        self.children[pid] = order["id"]
+        self.pids[order["id"]] = pid
+        for fd in fds:
+            os.close(fd)
+
+    def become_repl(self, order: dict[str, Any], fds: list[int]) -> NoReturn:
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            prctl = self.installer.prctl
+            prctl(1, signal.SIGKILL)  # die with the zygote
+            if os.getppid() != self.pid:
+                os._exit(1)
+            os.dup2(fds[1], 1)
+            os.dup2(fds[1], 2)
+            os.dup2(fds[0], WIRE)
+            if len(fds) > 2:
+                os.dup2(fds[2], CONTEXT)
+            os.closerange(CONTEXT + 1 if len(fds) > 2 else CONTEXT, 256)
+            limit = resource.setrlimit
+            limit(resource.RLIMIT_AS, (order["memory"],) * 2)
+            limit(resource.RLIMIT_CPU, (order["cpu"], order["cpu"] + 5))
+            limit(resource.RLIMIT_FSIZE, (0, 0))
+            limit(resource.RLIMIT_NOFILE, (order["files"],) * 2)
+            limit(resource.RLIMIT_CORE, (0, 0))
+            self.installer.install(os.getpid())
+            gc.enable()
+            repl.main(WIRE, CONTEXT if len(fds) > 2 else -1)
+        except BaseException:  # noqa: BLE001 (nothing may return into the zygote's loop)
+            with contextlib.suppress(BaseException):
+                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        finally:
+            os._exit(1)
+
+    def reap(self) -> None:
+        while self.children:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            node = self.children.pop(pid, None)
+            if node is None:
+                continue
+            self.pids.pop(node, None)
+            code = os.waitstatus_to_exitcode(status)
+            reason = self.reasons.pop(pid, "")
+            if code == -signal.SIGXCPU:
+                reason = "cpu"
+            cpu = usage.ru_utime + usage.ru_stime
+            self.tell(op="exit", id=node, code=code, reason=reason, cpu=cpu, rss=usage.ru_maxrss * 1024)
+
+    def watch(self) -> None:
+        """Kill the biggest REPL while all of them together pass the run's memory."""
+        sizes = {pid: max(0, own_bytes(pid) - self.base) for pid in self.children if pid not in self.reasons}
+        while sizes and sum(sizes.values()) > self.run_bytes:
+            pid = max(sizes, key=sizes.__getitem__)
+            self.reasons[pid] = "memory"
+            os.kill(pid, signal.SIGKILL)
+            del sizes[pid]
+
+    def end(self) -> NoReturn:
+        for pid in self.children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        os._exit(0)
+
+
+def own_bytes(pid: int) -> int:
+    """Resident memory that is no file's."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:  # noqa: PTH123 (called for every child, four times a second)
+            fields = file.read().split()
+    except OSError:
+        return 0
+    return (int(fields[1]) - int(fields[2])) * PAGE
+
+
+def cpu_seconds(pid: int) -> float:
+    try:
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    run_bytes = int(sys.argv[1])
+    control = socket.socket(fileno=os.dup(0))
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    while null <= CONTEXT:  # keep the low numbers: a REPL's own descriptors go there
+        null = os.dup(null)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("numpy", "pandas", "sqlite3", "statistics", "difflib", "csv", "string", "textwrap", "zoneinfo"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    zygote = Zygote(control, run_bytes)
+    zygote.installer.prctl(4, 0)  # not dumpable, as its children
+    report = examine()
+    sys.argv[:] = [""]
+    gc.disable()
+    gc.collect()
+    gc.freeze()
+    zygote.tell(op="ready", report=report)
+    zygote.serve()
+
+
+if __name__ == "__main__":
+    main()
