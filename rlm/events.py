@@ -96,6 +96,7 @@ class ReplyDelta:
     cell: int
     text: str
     reasoning: str = ""
+    restart: bool = False  # the request is tried again: what streamed of this reply so far is void
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ class CellDone:
     final: bool  # FINAL was called
     time: float
     variables: Sequence[dict[str, Any]] = ()  # name, type, size, preview
+    exchange: Sequence[tuple[str, int, str]] = ()  # for replay: ("ask", order, identity), ("give", order, "") as they came
 
 
 @dataclass(frozen=True)

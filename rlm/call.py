@@ -1,0 +1,331 @@
+"""One call of a model, whatever its strategy: its messages, its requests, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rlm.events import (
+    CallFinished,
+    CallStarted,
+    CellKind,
+    Message,
+    Note,
+    ReplyDelta,
+    ReplyDone,
+    TurnStarted,
+    Usage,
+)
+from rlm.ledger import LimitReached
+from rlm.prices import price
+from rlm.replies import ModelError, ModelReply
+from rlm.spec import CallSpec, Ending, Outcome
+from sandbox import SandboxError, SandboxUnavailable, Value
+
+if TYPE_CHECKING:
+    from rlm.run import Run
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+MESSAGE_TOKENS = 16  # allowed for the envelope of one message
+LAST_BYTES = 6_000  # of the message that asks for a partial answer
+LAST_REPLY = 1_024  # tokens of the reply to it
+DISPLAY_CHARS = 20_000  # of an answer, in the event that tells of it
+
+
+class Call:
+    """The base of all strategies: a subclass says in ``work`` how a call comes to its outcome."""
+
+    def __init__(self, run: Run, spec: CallSpec) -> None:
+        self.run = run
+        self.spec = spec
+        self.messages: list[dict[str, Any]] = []
+        self.turn = 0  # number of the cell under way; cells are numbered from 1
+        self.ending: Ending | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._over = False
+        self._at_work = False  # holds a place in run.slots
+        self._told = 0  # messages that TurnStarted has told of
+        self._reported = 0  # prompt tokens of the last request, as the provider counted them
+        self._appended = 0  # upper bound of the tokens appended since
+        self._warned: set[str] = set()
+
+    # to be said by each strategy
+
+    async def work(self) -> Outcome:
+        raise NotImplementedError
+
+    async def last_words(self, ending: Ending) -> Outcome:
+        """Make a partial answer after a limit. By default there is none."""
+        return Outcome(ending.status, ending.reason)
+
+    async def release(self) -> None:
+        """Give back what the call holds."""
+
+    # from the beginning to the end
+
+    async def execute(self) -> Outcome:
+        """Run the call to its end. Never raises for what a model, a cell or an endpoint does."""
+        self._task = asyncio.current_task()
+        outcome = Outcome("stopped", "The run was ended.")
+        try:
+            outcome = await self._outcome()
+        except SandboxUnavailable as error:
+            outcome = Outcome("failed", str(error))
+            raise
+        finally:
+            self._over = True
+            try:
+                await self.release()
+            except Exception:
+                log.exception("call %d could not be closed", self.spec.number)
+            self.rest()
+            self.run.closed(self)
+            self._tell_end(outcome)
+        return outcome
+
+    def end(self, ending: Ending) -> None:
+        """End the call from outside. A hard ending wins over one that allows a last request."""
+        if self._over or (self.ending is not None and (ending.last or not self.ending.last)):
+            return
+        self.ending = ending
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    async def _outcome(self) -> Outcome:
+        try:
+            return await self._guarded(self._begin)
+        except Ending as first:
+            ending = first
+        prose = Value.of(ending.prose) if ending.prose else None
+        outcome = Outcome(ending.status, ending.reason, prose, "", bool(prose))
+        if ending.last and self.turn > 0:
+            try:
+                outcome = await self._guarded(lambda: self.last_words(ending))
+            except Ending as second:
+                log.info("call %d has no partial answer: %s", self.spec.number, second.reason)
+                if second.status == "stopped":
+                    outcome = Outcome(second.status, second.reason)
+        return outcome
+
+    async def _begin(self) -> Outcome:
+        await self.run.slots.admit(self.spec.number)
+        self._at_work = True
+        self.run.emit(CallStarted(self.spec.number, time.time()))
+        return await self.work()
+
+    async def _guarded(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do ``work``; turn whatever ends it early into an Ending."""
+        if self.ending is not None and not self.ending.last:
+            raise self.ending
+        try:
+            return await work()
+        except asyncio.CancelledError:
+            if self.ending is None or self._task is None or self._task.uncancel() > 0:
+                raise
+            raise self.ending from None
+        except LimitReached as limit:
+            self.run.limit(limit.name, str(limit))
+            raise self.ending or Ending("limit", str(limit)) from None
+        except ModelError as error:
+            raise Ending("failed", str(error)) from error
+        except SandboxUnavailable:
+            raise
+        except SandboxError as error:
+            raise Ending("failed", f"The sandbox failed: {error}") from error
+        except Ending:
+            raise
+        except Exception as error:  # a bug of ours must not take the other calls along
+            log.exception("call %d failed", self.spec.number)
+            raise Ending("failed", f"The engine failed: {type(error).__name__}: {str(error)[:300]}") from error
+
+    def rest(self) -> None:
+        """Give the place at work back: the call has ended, or waits for its children."""
+        if self._at_work:
+            self._at_work = False
+            self.run.slots.dismiss()
+
+    def resume(self) -> None:
+        """Go on after the children."""
+        if not self._at_work and not self._over:
+            self._at_work = True
+            self.run.slots.recall()
+
+    def _tell_end(self, outcome: Outcome) -> None:
+        display: Any = None
+        if outcome.answer is not None:
+            try:
+                display = outcome.answer.plain(max_chars=DISPLAY_CHARS)
+            except Exception as error:  # a value is made by a cell: whatever is wrong with it must not end the run
+                display = f"[an answer that cannot be shown: {type(error).__name__}]"
+        self.run.emit(
+            CallFinished(
+                self.spec.number, outcome.status, outcome.reason, outcome.answer, outcome.answer_name,
+                outcome.partial, time.time(), display,
+            )
+        )  # fmt: skip
+
+    def note(self, text: str) -> None:
+        self.run.emit(Note(self.spec.number, text, time.time()))
+
+    # messages and requests
+
+    def add(self, role: str, content: str, **extra: Any) -> None:
+        """Append a message: the conversation only grows at its end."""
+        message = {"role": role, "content": content, **extra}
+        self.messages.append(message)
+        self._appended += _tokens(message)
+
+    def restart(self, kept: int) -> None:
+        """Forget the messages after the first ``kept``: a compaction's new prefix begins."""
+        old, self.messages, self._reported, self._appended = self.messages[:kept], [], 0, 0
+        for message in old:
+            self.add(**message)
+        self._told = len(self.messages)
+
+    def add_last_word(self, said: str) -> None:
+        """Append the message that asks for a partial answer, within what was set aside for it.
+
+        What has not been sent yet (the last reply and its output) goes along if there is room, else shortened.
+        """
+        sent, unsent = self.messages[: self._told], self.messages[self._told :]
+        tail = str(unsent[-1]["content"]) if unsent and unsent[-1]["role"] == "user" else ""
+        before = self._appended
+        if tail:
+            self._appended -= MESSAGE_TOKENS + len(tail.encode("utf-8", "replace"))
+            self.messages.pop()
+        self.add("user", f"{tail}\n\n{said}" if tail else said)
+        if self.spec.number == 1 and not self.run.ledger.fits(self.spec.model, self.bound, LAST_REPLY):
+            self.messages = sent
+            self._appended = before - sum(_tokens(m) for m in unsent)
+            room = LAST_BYTES - MESSAGE_TOKENS - len(said.encode()) - 100
+            head = tail.encode("utf-8", "replace")[: max(0, room)].decode("utf-8", "ignore")
+            self.add("user", f"{head}\n[…]\n\n{said}" if head else said)
+
+    @property
+    def bound(self) -> int:
+        """An upper bound of the prompt's tokens: what the provider counted, plus the bytes appended since."""
+        return self._reported + self._appended
+
+    @property
+    def estimate(self) -> int:
+        """About how many tokens the prompt has."""
+        return self._reported + self._appended // 3
+
+    async def ask(
+        self,
+        *,
+        max_tokens: int = 0,
+        tools: Sequence[dict[str, Any]] | None = None,
+        last: bool = False,
+        standing: bool = True,
+    ) -> ModelReply:
+        """Send the messages as the next turn; return the reply, told of but not yet appended.
+
+        ``last``: the request that was set aside from the start. Raises ModelError or LimitReached.
+        """
+        run = self.run
+        self.turn += 1
+        max_tokens = max_tokens or run.reply_tokens
+        await run.control.until_running()
+        await run.slots.take(self.spec.number)
+        try:
+            if tools and not self._reported:
+                self._appended += len(json.dumps(tools).encode())
+            prompt = self.bound
+            if last and self.spec.number == 1:
+                number = run.ledger.hold_last(self.spec.model, prompt, max_tokens)
+                if number is None:
+                    raise Ending("limit", "Nothing is left for a partial answer.")
+            else:
+                after = (prompt + LAST_BYTES, LAST_REPLY) if standing and self.spec.number == 1 else None
+                number, hold = await run.ledger.hold(self.spec.model, prompt, max_tokens, after)
+                max_tokens = hold.completion
+            return await self._send(number, max_tokens, tools)
+        finally:
+            run.slots.give()
+
+    async def _send(self, hold: int, max_tokens: int, tools: Sequence[dict[str, Any]] | None) -> ModelReply:
+        run, cell, call = self.run, self.turn, self.spec.number
+        streamed = 0
+
+        def on_delta(text: str, reasoning: str) -> None:
+            nonlocal streamed
+            streamed += len(text) + len(reasoning)
+            run.emit(ReplyDelta(call, cell, text, reasoning))
+
+        def on_retry(sentence: str) -> None:
+            run.emit(ReplyDelta(call, cell, "", restart=True))
+            self.note(sentence)
+
+        used: Usage | None = None
+        try:
+            fresh = [
+                Message(m["role"], m["content"], {k: v for k, v in m.items() if k not in ("role", "content")})
+                for m in self.messages[self._told :]
+            ]
+            run.emit(TurnStarted(call, cell, fresh, time.time()))
+            self._told = len(self.messages)
+            await run.commit()
+            reply = await run.client.complete(
+                list(self.messages), model=self.spec.model, max_tokens=max_tokens, on_delta=on_delta, on_retry=on_retry,
+                tools=tools, sampling=run.spec.sampling or None, seconds=run.limits.request_seconds, run_key=run.key,
+            )  # fmt: skip
+            used = Usage() if reply.cached else reply.usage
+        except BaseException:
+            if streamed:  # the provider bills what it sent, though nobody says how much that was
+                used = Usage(self.estimate, streamed // 3 + 1)
+                used = replace(used, cost=price(run.endpoint, self.spec.model, used))
+            raise
+        finally:
+            run.ledger.settle(hold, used)
+        if not reply.estimated:
+            self._reported, self._appended = reply.usage.prompt_tokens, 0
+        return reply
+
+    def tell_reply(self, reply: ModelReply, kind: CellKind, code: str = "", text: str | None = None) -> None:
+        """Tell of a whole reply; its cell, if any, has not run yet."""
+        if kind in ("code", "tool"):
+            self.run.cells += 1
+        usage = Usage() if reply.cached else reply.usage
+        self.run.emit(
+            ReplyDone(
+                self.spec.number, self.turn, kind, reply.text if text is None else text, reply.reasoning, code, usage,
+                time.time(), reply.first_token,
+            )
+        )  # fmt: skip
+
+    def check_turns(self) -> None:
+        """Raise the Ending of a call that has used its turns up."""
+        if self.turn >= self.run.limits.turns:
+            raise Ending("limit", f"The call's limit of {self.run.limits.turns} turns is reached.", last=True)
+
+    def notices(self) -> list[str]:
+        """Return what the model should know of limits that are near; each is said once, the last turns every time."""
+        run = self.run
+        found: list[str] = []
+        left = run.limits.turns - self.turn
+        if left <= 2 and run.limits.turns > 3:
+            found.append(f"[{left} turn{'s' if left != 1 else ''} left: come to an end with FINAL.]" if left else "")
+        near = {phrase.split(" of ")[-1]: phrase for phrase in run.ledger.near()}
+        used = time.monotonic() - run.started
+        if used > 0.8 * run.limits.run_seconds:
+            near["time"] = f"{used / run.limits.run_seconds:.0%} of the run's time is used"
+        for name, phrase in near.items():
+            if name not in self._warned:
+                self._warned.add(name)
+                found.append(f"[{phrase}: come to an end with FINAL.]")
+        return [text for text in found if text]
+
+
+def _tokens(message: dict[str, Any]) -> int:
+    """An upper bound of a message's tokens: its UTF-8 bytes, and its envelope."""
+    extra = {name: value for name, value in message.items() if name not in ("role", "content")}
+    size = len(json.dumps(extra, ensure_ascii=False).encode("utf-8", "replace")) if extra else 0
+    return MESSAGE_TOKENS + len(str(message["content"]).encode("utf-8", "replace")) + size

@@ -1,0 +1,175 @@
+"""A call with a REPL: running its cells, and answering what they ask of the host."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from rlm.call import Call
+from rlm.events import CellDone, CellWaiting, OutputDelta
+from rlm.requests import Requests
+from rlm.spec import CallSpec, Ending
+from rlm.wording import output_message
+from sandbox import CellResult, Repl, ReplLimits
+
+if TYPE_CHECKING:
+    from rlm.run import Run
+
+
+class CellCall(Call):
+    """The base of the strategies that run cells."""
+
+    functions = "plain"  # which names the REPL provides
+
+    def __init__(self, run: Run, spec: CallSpec) -> None:
+        super().__init__(run, spec)
+        self.repl: Repl | None = None
+        self.errors = 0  # cells in a row that raised
+        self.requests = Requests(self)
+        self._starting: asyncio.Task[Repl] | None = None
+        self._ran = 0  # cells run in the REPL that is there now
+
+    async def release(self) -> None:
+        if self._starting is not None and self.repl is None:
+            self._starting.cancel()
+            await asyncio.wait({self._starting})
+            if not self._starting.cancelled() and self._starting.exception() is None:
+                self.repl = self._starting.result()
+        if self.repl is not None:
+            await self.repl.close()
+        await self.requests.end_children("Its parent call has ended.")
+
+    # the REPL
+
+    def prepare_repl(self) -> None:
+        """Begin to start the REPL, while the model writes its first reply."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start_repl())
+
+    async def _start_repl(self) -> Repl:
+        run, spec = self.run, self.spec
+        jail = await run.jail()
+        limits = ReplLimits(
+            cell_seconds=max(0.1, run.limits.cell_seconds),
+            cpu_seconds=max(0.1, run.limits.cell_seconds * 4),  # threads of numpy may use more than one processor
+            memory_mb=max(256, run.limits.memory_mb),
+            output_bytes=max(1_000, run.limits.output_bytes),
+        )
+        return await jail.start_repl(
+            spec.context,
+            question=run.spec.question if spec.parent is None else None,
+            functions=self.functions,
+            leaf=spec.leaf,
+            tools=[{"name": tool.name, "source": tool.source} for tool in spec.tools],
+            seed=run.seed_of(spec),
+            limits=limits,
+            on_request=self.requests.answer,
+        )
+
+    async def the_repl(self) -> Repl:
+        """Return the REPL; a fresh one where the last was killed."""
+        if self.repl is None or not self.repl.alive:
+            if self.repl is not None:
+                await self.repl.close()
+                self.repl, self._starting, self._ran = None, None, 0
+            self.prepare_repl()
+            assert self._starting is not None
+            self.repl = await asyncio.shield(self._starting)
+        return self.repl
+
+    # cells
+
+    async def run_cell(self, code: str, *, number: int = 0) -> CellResult:
+        """Run a cell in the REPL, after all so far is durable; what it prints and waits for is told of."""
+        run, call, cell = self.run, self.spec.number, number or self.turn
+        await run.commit()
+        repl = await self.the_repl()
+        self.requests.begin(cell)
+
+        def on_output(text: str) -> None:
+            run.emit(OutputDelta(call, cell, text))
+
+        def on_waiting(waiting: bool) -> None:
+            run.emit(CellWaiting(call, cell, waiting, time.time()))
+
+        self._ran += 1
+        task = asyncio.create_task(repl.run(code, cell, on_output=on_output, on_waiting=on_waiting))
+        try:
+            result = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await self._interrupt(repl, task)
+            raise
+        if result.killed:
+            await self.requests.end_children("The cell that asked for it was ended.")
+        return result
+
+    async def _interrupt(self, repl: Repl, task: asyncio.Task[CellResult]) -> None:
+        """The call is ended from outside while its cell runs: what the cell printed, and its names, are kept if they can be."""
+        reason = self.ending.reason if self.ending is not None else "The run was ended."
+        # Names matter where one last cell may follow; a stop has to be quick.
+        patience = 2.5 if self.ending is not None and self.ending.last else 0.4
+        repl._interrupt("time")
+        await asyncio.wait({task}, timeout=patience)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=2)
+        ended = CellResult(error="", killed="exit")
+        if task.done() and not task.cancelled() and task.exception() is None:
+            ended = task.result()
+        ended = replace(ended, error=f"The cell was interrupted. {reason}", final=None, finished=False, notes=())
+        message, shown = self.message_of(ended)
+        await self.tell_cell(ended, message, shown)
+        if self.ending is not None and self.ending.last:
+            self.add("user", message)
+
+    async def tell_cell(self, result: CellResult, shown: str, shown_chars: int, *, output: str | None = None) -> None:
+        """Tell of a cell that has run."""
+        variables: list[dict[str, Any]] = []
+        if self.repl is not None and self.repl.alive and not result.killed:
+            variables = [as_dict(v) for v in await self.repl.variables()]
+        self.run.emit(
+            CellDone(
+                self.spec.number, self.turn, shown, result.output if output is None else output, result.output_chars,
+                shown_chars, result.error, result.killed, result.seconds, result.waited, result.finished, time.time(),
+                variables, tuple(self.requests.exchange),
+            )
+        )  # fmt: skip
+
+    async def tell_tools(self, result: CellResult | None, output: str, seconds: float, waited: float) -> None:
+        """Tell of a turn's tool calls, whose results the model sees whole."""
+        error, killed = (result.error, result.killed) if result is not None else ("", "")
+        self.run.emit(
+            CellDone(
+                self.spec.number, self.turn, output, output, len(output), len(output), error, killed, seconds, waited, False,
+                time.time(), (), tuple(self.requests.exchange),
+            )
+        )  # fmt: skip
+
+    def message_of(self, result: CellResult, *, limit: int = 0) -> tuple[str, int]:
+        """Return what the model is told of a cell that did not end the call, and how much of its output that shows."""
+        return output_message(
+            self.turn, result.output, result.output_chars, result.error, limit=limit or self.run.limits.shown_chars,
+            killed=result.killed, notes=[*(f"[{note}]" for note in result.notes), *self.notices()],
+            kept_as=f"history[{self._ran - 1}]",
+        )  # fmt: skip
+
+    def count_errors(self, result: CellResult) -> None:
+        """End a call whose cells do nothing but raise."""
+        if not result.error and not result.killed:
+            self.errors = 0
+            return
+        self.errors += 1
+        if self.errors >= self.run.limits.errors:
+            what = (result.error or f"the REPL was ended ({result.killed})").strip().splitlines()[-1][:200]
+            raise Ending("limit", f"{self.errors} cells in a row raised an error, the last: {what}.", last=True)
+
+
+def as_dict(variable: Any) -> dict[str, Any]:
+    """Return a variable's row as plain data, whichever form the sandbox gives it."""
+    if isinstance(variable, dict):
+        return variable
+    fields: Callable[[Any], dict[str, Any]] = vars
+    return dict(fields(variable))

@@ -1,0 +1,61 @@
+"""When a conversation nears the model's window: the earlier turns become one summary, written by the model itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlm.parsing import split_thinking
+from rlm.probe import clip
+from rlm.replies import ModelError, ModelReply
+from rlm.spec import Ending
+from rlm.wording import summary_message, summary_request
+
+if TYPE_CHECKING:
+    from rlm.call import Call
+
+KEPT = 2  # messages that stay: the system prompt and the first message
+FULL = 0.85  # of the window, less the reply: where it is time
+SUMMARY_TOKENS = 1_500
+
+
+def is_due(call: Call) -> bool:
+    """Say whether the next request of this call would come too near the window's end."""
+    room = call.run.window - call.run.reply_tokens
+    return call.estimate > FULL * room and len(call.messages) > KEPT + 1
+
+
+async def compact(call: Call) -> None:
+    """Replace the turns so far by a summary, as a turn of its own kind. Raises Ending where that cannot help."""
+    turns = call.turn
+    if len(call.messages) <= KEPT + 1:
+        raise Ending("failed", "The prompt is longer than the model's window, already in the first request.")
+    # The last message has not been sent yet where it is the user's; it goes along, shortened.
+    pending = call.messages[-1]["content"] if call.messages[-1]["role"] == "user" else ""
+    call.add("user", summary_request())
+    try:
+        reply = await call.ask(max_tokens=min(SUMMARY_TOKENS, call.run.reply_tokens))
+    except ModelError as error:
+        if error.kind != "context_length":
+            raise
+        reply = await _from_a_digest(call)
+    call.tell_reply(reply, "compaction")
+    summary = split_thinking(reply.text)[1].strip() or "(no summary was written)"
+    call.restart(KEPT)
+    last = f"\n\nThe last output, shortened:\n{clip(pending, 2_000)}" if pending else ""
+    call.add("user", summary_message(clip(summary, 8 * SUMMARY_TOKENS), turns) + last)
+    if is_too_long(call):
+        raise Ending("failed", "The prompt is longer than the model's window, even after the earlier turns were summarised.")
+
+
+async def _from_a_digest(call: Call) -> ModelReply:
+    """Ask for the summary of shortened turns, where the whole of them does not fit any more."""
+    middle = call.messages[KEPT:-1]
+    room = max(200, call.run.window // max(1, len(middle)))  # characters; about a quarter of the window in all
+    shortened = "\n\n".join(f"[{m['role']}] {clip(m['content'], room)}" for m in middle)
+    call.restart(KEPT)
+    call.add("user", f"The turns so far, shortened:\n{shortened}\n\n{summary_request()}")
+    return await call.ask(max_tokens=min(SUMMARY_TOKENS, call.run.reply_tokens))
+
+
+def is_too_long(call: Call) -> bool:
+    return call.estimate > call.run.window - call.run.reply_tokens

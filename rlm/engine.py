@@ -1,0 +1,127 @@
+"""``solve``: one run from its question to its end, whatever models, cells and endpoints do meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from rlm import identity
+from rlm.call import Call
+from rlm.codeact import CodeactCall
+from rlm.control import Control
+from rlm.direct import DirectCall
+from rlm.events import Emit
+from rlm.limits import Limits, LimitsError
+from rlm.prompts import DIALECTS, STRATEGIES
+from rlm.react import ReactCall
+from rlm.recursive import RecursiveCall
+from rlm.replies import Model
+from rlm.requests import digest_of
+from rlm.run import BIG, Run
+from rlm.schemas import schema_error
+from rlm.spec import CallSpec, Ending, Outcome, RunResult, RunSpec
+from sandbox import JailPool, Value
+
+__all__ = ["Control", "RunResult", "RunSpec", "solve"]
+
+GRACE = 20.0  # seconds kept at the end of a run for a partial answer
+GRACE_SHARE = 0.1  # and at most this share of the run's seconds
+
+
+async def solve(
+    spec: RunSpec, *, context: Value, pool: JailPool, client: Model, emit: Emit, control: Control | None = None
+) -> RunResult:
+    """Run ``spec`` on ``context`` to its end, telling ``emit`` of everything.
+
+    What a model, a cell or an endpoint does ends the call or the run with a status and a reason; it never raises.
+    Raises SandboxUnavailable where no jail can be had, and whatever ``emit.commit`` raised.
+    """
+    control = control or Control()
+    run = Run(spec, pool=pool, client=client, emit=emit, control=control, make=make_call)
+    if context.nbytes > BIG:
+        await asyncio.to_thread(lambda: context.summary)
+    own = identity.request_hash(await digest_of(context), spec.question, spec.schema, [], "")
+    root = run.new_call(
+        context,
+        call_identity=identity.identity("", 0, own, 0),
+        instruction=spec.question,
+        schema=spec.schema,
+        title=spec.question,
+    )
+    if why := _wrong(spec, run):
+        root.end(Ending("failed", why))
+    task = asyncio.create_task(root.execute())
+    unlisten = control.listen(lambda: _obey(run))
+    _obey(run)
+    timers = _timers(run)
+    try:
+        outcome = await asyncio.shield(task)
+    except asyncio.CancelledError:
+        run.end(Ending("stopped", "The worker was stopped."))
+        await asyncio.wait({task}, timeout=5)
+        raise
+    finally:
+        unlisten()
+        for timer in timers:
+            timer.cancel()
+        await run.close()
+    if run.failure is not None:
+        raise run.failure
+    return _result(run, outcome)
+
+
+def make_call(run: Run, spec: CallSpec) -> Call:
+    """Make the call that a strategy wants."""
+    if spec.strategy == "direct":
+        return DirectCall(run, spec)
+    if spec.strategy == "react":
+        return ReactCall(run, spec)
+    if spec.strategy.startswith("codeact"):
+        return CodeactCall(run, spec)
+    return RecursiveCall(run, spec)
+
+
+def _wrong(spec: RunSpec, run: Run) -> str:
+    """Return what is wrong with a run's description, as a sentence, or ""."""
+    if spec.strategy not in STRATEGIES:
+        return f"There is no strategy {spec.strategy!r}; there are {', '.join(STRATEGIES)}."
+    if run.dialect not in DIALECTS:
+        return f"There is no dialect {run.dialect!r}; there are {' and '.join(DIALECTS)}."
+    if run.endpoint.offline and spec.strategy != "rlm":
+        return f"The offline extractive model serves the strategy rlm only, not {spec.strategy}."
+    if not spec.question.strip():
+        return "The question is empty."
+    if len(spec.question) > spec.limits.question_chars:
+        return f"The question has {len(spec.question):,} characters; {spec.limits.question_chars:,} are allowed."
+    if spec.schema is not None and (why := schema_error(spec.schema)):
+        return f"The schema of the answer is not a JSON Schema: {why}."
+    try:
+        Limits.of(spec.limits.as_dict())
+    except LimitsError as error:
+        return f"A limit of the run is wrong: {error}."
+    return ""
+
+
+def _obey(run: Run) -> None:
+    if run.control.stopped:
+        run.end(Ending("stopped", run.control.reason))
+
+
+def _timers(run: Run) -> list[asyncio.TimerHandle]:
+    """End the run at its time: softly, with time for one last request, and then for good."""
+    loop, seconds = asyncio.get_running_loop(), run.limits.run_seconds
+    reason = f"The run's limit of {seconds:g} seconds is reached."
+    soft = seconds - min(GRACE, GRACE_SHARE * seconds)
+    return [
+        loop.call_later(soft, run.end, Ending("limit", reason, last=True)),
+        loop.call_later(seconds, run.end, Ending("limit", reason)),
+    ]
+
+
+def _result(run: Run, outcome: Outcome) -> RunResult:
+    return RunResult(
+        status=outcome.status, reason=outcome.reason, answer=outcome.answer, answer_name=outcome.answer_name,
+        partial=outcome.partial, usage=run.ledger.spent, calls=run.calls, cells=run.cells, depth=run.depth,
+        seconds=time.monotonic() - run.started,
+    )  # fmt: skip
+

@@ -1,0 +1,72 @@
+"""Merge what the children found: drop what says the same, keep the few that together say most, write them out."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+from .ranking import words
+
+Quote = dict[str, Any]
+
+
+def distinct(quotes: list[Quote]) -> list[Quote]:
+    """Best first, and where two say nearly the same, only the better one, which then says where else it stands."""
+    kept: list[tuple[set[str], Quote]] = []
+    for quote in sorted(quotes, key=lambda q: -q["score"]):
+        stems = set(words(quote["quote"]))
+        twin = next((other for has, other in kept if len(has & stems) >= 0.75 * len(has | stems)), None)
+        if twin is None:
+            kept.append((stems, {**quote, "also": []}))
+        elif twin["title"] != quote["title"] and quote["title"] not in twin["also"]:
+            twin["also"].append(quote["title"])
+    return [quote for _, quote in kept]
+
+
+def choose(quotes: list[Quote], weights: dict[str, float], most: int = 6) -> list[Quote]:
+    """The few best: what a quote adds counts less where words were covered before, and nothing weak is added."""
+    left = list(quotes)
+    chosen: list[Quote] = []
+    worth = dict(weights)
+    total = sum(weights.values()) or 1.0
+    places: Counter[str] = Counter()
+    while left and len(chosen) < most:
+
+        def gain(quote: Quote) -> float:
+            new = sum(worth.get(w, 0.0) for w in quote["has"]) / total
+            return float((0.6 * quote["score"] + 0.4 * new) * 0.9 ** places[quote["title"]])
+
+        best = max(left, key=gain)
+        if chosen and (best["score"] < 0.5 * chosen[0]["score"] or gain(best) < 0.4 * chosen[0]["gain"]):
+            break
+        chosen.append({**best, "gain": gain(best)})
+        left.remove(best)
+        places[best["title"]] += 1
+        for word in best["has"]:
+            worth[word] = worth.get(word, 0.0) * 0.5
+    return chosen
+
+
+def place(quote: Quote) -> str:
+    """Where a quote stands: title, speaker, time, offset."""
+    at = f"character {quote['offset']:,}"
+    return " · ".join(filter(None, (quote["title"], quote["speaker"], quote["time"] and f"at {quote['time']}", at)))
+
+
+def block(quote: Quote) -> str:
+    """A quote in Markdown, with where it stands under it."""
+    asked = f"> *{quote['asked']}*\n>\n" if quote.get("asked") else ""
+    also = quote.get("also") or []
+    more = f" · also in {also[0]}" + (f" and {len(also) - 1} more" if len(also) > 1 else "") if also else ""
+    clean = re.sub(r"\s+", " ", quote["quote"]).replace("*", "\\*")
+    return f"{asked}> {clean}\n>\n> — {place(quote)}{more}"
+
+
+def answer_text(lead: str, chosen: list[Quote], note: str, heading: str = "") -> str:
+    """The answer: a lead, the best quote, the others, and a note on how they were found."""
+    parts = [lead] if lead else []
+    parts += [block(quote) for quote in chosen[:1]]
+    if chosen[1:]:
+        parts += [heading or "Also on this:"] + [block(quote) for quote in chosen[1:]]
+    return "\n\n".join([*parts, f"*{note}*"])

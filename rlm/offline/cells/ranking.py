@@ -1,0 +1,116 @@
+"""Words, stems and BM25 over passages: windows of a few neighbouring sentences."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from typing import Any
+
+
+def stem(word: str) -> str:
+    """Cut the endings that English puts on a word, lightly: "promises", "promised" and "promising" become one."""
+    word = re.sub(r"['’]s?$", "", word)
+    if len(word) < 4 or not word.isascii():
+        return word
+    if word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        word = word[:-3] + "y" if word.endswith("ies") else word[:-2] if word.endswith(("xes", "ches", "shes", "sses")) else word[:-1]
+    # How much has to be left before an ending counts as one: "creation" loses its "ion", "station" does not.
+    for ending, left in (("ation", 4), ("ing", 3), ("ied", 2), ("ed", 3), ("ly", 4), ("ment", 5), ("ion", 5), ("er", 5), ("or", 5)):
+        rest = word[: -len(ending)]
+        if word.endswith(ending) and len(rest) >= left and re.search("[aeiouy]", rest) and not word.endswith("eed"):
+            if ending not in ("er", "or") or len(re.findall("[aeiouy]+[^aeiouy]", rest)) > 1:
+                word = rest + ("y" if ending == "ied" else "")
+                break
+    word = re.sub(r"([bdfgmnprt])\1$", r"\1", word.replace("our", "or") if len(word) > 5 else word)
+    word = re.sub("is(e?)$", r"iz\1", word) if len(word) > 5 else word  # organise, organize
+    return word[:-1] if word.endswith("e") and len(word) > 3 else word
+
+
+def words(text: str, known: dict[str, str] | None = None) -> list[str]:
+    """The stems of a text, in order; where a script does not write spaces, pairs of characters. ``known`` remembers stems."""
+    found = []
+    known = {} if known is None else known
+    for word in re.findall(r"[^\W_]+(?:['’][^\W_]+)?", text.lower()):
+        if re.search("[\u3040-\u30ff\u3400-\u9fff]", word):
+            found += [word[i : i + 2] for i in range(max(1, len(word) - 1))]
+        else:
+            if word not in known:
+                known[word] = stem(word)
+            found.append(known[word])
+    return found
+
+
+def windows(lengths: list[int], chars: int = 600) -> list[tuple[int, int]]:
+    """Passages as (first, last + 1) sentence numbers: about ``chars`` long, each beginning in the middle of the one before."""
+    found, first = [], 0
+    while first < len(lengths):
+        last, size = first, 0
+        while last < len(lengths) and (size == 0 or size + lengths[last] <= chars):
+            size += lengths[last]
+            last += 1
+        found.append((first, last))
+        if last == len(lengths):
+            break
+        first = max(first + 1, (first + last) // 2)
+    return found
+
+
+class Index:
+    """BM25 over the passages of all documents, with a bonus for words that stand together and for many different ones."""
+
+    def __init__(self, texts: list[list[list[str]]], passages: list[tuple[int, int, int]]) -> None:
+        self.texts, self.passages = texts, passages  # stems by document and sentence; (document, first, last + 1)
+        self.sizes = [sum(len(texts[d][i]) for i in range(a, b)) for d, a, b in passages]
+        self.average = sum(self.sizes) / max(1, len(self.sizes))
+        self.where: dict[str, dict[int, int]] = defaultdict(dict)  # stem -> passage -> how often
+        for number, (d, a, b) in enumerate(passages):
+            for word, times in Counter(w for i in range(a, b) for w in texts[d][i]).items():
+                self.where[word][number] = times
+
+    def idf(self, word: str) -> float:
+        there = len(self.where.get(word, ()))
+        return math.log(1 + (len(self.passages) - there + 0.5) / (there + 0.5)) if there else 0.0
+
+    def search(self, terms: dict[str, float], pairs: list[tuple[str, str]], titles: list[list[str]]) -> list[tuple[float, int]]:
+        """Score passages for weighted stems, best first. ``pairs``: stems that stand side by side in the question.
+        A passage is worth more where its document's title has words of the question."""
+        scores: dict[int, float] = defaultdict(float)
+        hits: dict[int, float] = defaultdict(float)
+        total = sum(self.idf(word) * weight for word, weight in terms.items() if weight >= 1) or 1.0
+        for word, weight in terms.items():
+            gain = self.idf(word) * weight
+            for number, times in self.where.get(word, {}).items():
+                long = 0.25 + 0.75 * self.sizes[number] / self.average
+                scores[number] += gain * times * 2.2 / (times + 1.2 * long)
+                hits[number] += gain
+        for one, two in pairs:
+            for number in self.where.get(one, {}).keys() & self.where.get(two, {}).keys():
+                d, a, b = self.passages[number]
+                if any(pair == (one, two) for i in range(a, b) for pair in zip(self.texts[d][i], self.texts[d][i][1:], strict=False)):
+                    scores[number] += 0.5 * (self.idf(one) + self.idf(two))
+        named = [1 + 0.3 * sum(weight for word, weight in terms.items() if weight >= 1 and word in title) / (1 + sum(w >= 1 for w in terms.values())) for title in titles]
+        worth = ((score * (0.4 + min(1.2, hits[n] / total)) * named[self.passages[n][0]], n) for n, score in scores.items())
+        return sorted(worth, key=lambda one: (-one[0], one[1]))
+
+
+def tasks_of(ranked: list[tuple[float, int]], index: Index, talk: list[Any], docs: list[Any], weights: dict[str, float]) -> list[dict[str, Any]]:
+    """The best passages as work for children: a task is one document, or one part of it where there are few. Best first."""
+    parts = max(1, 8 // len(docs))
+    tasks: dict[tuple[int, int], list[int]] = {}
+    for _, number in ranked[:150]:
+        d, a, _ = index.passages[number]
+        task = tasks.setdefault((d, a * parts // len(talk[d])), [])
+        if len(task) < 5:
+            task.append(number)
+    made = []
+    for (d, _), numbers in list(tasks.items())[:40]:
+        spans: list[list[int]] = []
+        for _, a, b in sorted(index.passages[n] for n in numbers):
+            a, b = max(0, a - 1), min(len(talk[d]), b + 2)  # what was asked before, and how it went on
+            if spans and a <= spans[-1][1]:
+                spans[-1][1] = max(b, spans[-1][1])  # neighbours overlap
+            else:
+                spans.append([a, b])
+        made.append({"title": docs[d]["title"], "passages": [talk[d][a:b] for a, b in spans], "weights": weights})
+    return made

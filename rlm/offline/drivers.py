@@ -1,0 +1,210 @@
+"""The cells themselves: the functions of ``cells/`` that a step needs, and the few lines that use them."""
+
+from __future__ import annotations
+
+import pprint
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+READ: Final = """\
+docs = documents(context)
+talk = [sentences(doc) for doc in docs]
+people = voices(talk, docs)
+tables = [doc["title"] for doc in docs if records_of(doc["text"], doc.get("name") or "")]
+print(f"documents: {len(docs):,}, {sum(len(doc['text']) for doc in docs):,} characters, {sum(map(len, talk)):,} sentences")
+print("speakers:", " | ".join(one["speaker"] for one in people[:60]) or "none")
+print("tables:", " | ".join(tables[:10]) or "none")
+print("first:", next((told[0] for told in talk if told), "nothing"))"""
+
+RANK: Final = """\
+known = {}
+index = Index(
+    [[words(said, known) for _, _, _, said in told] for told in talk],
+    [(d, a, b) for d, told in enumerate(talk) for a, b in windows([len(said) for _, _, _, said in told])],
+)
+ranked = index.search(terms, pairs, [words(doc["title"]) for doc in docs])
+if only:  # passages in which they have a say
+    ranked = [(score, n) for score, n in ranked for d, a, b in [index.passages[n]] if any(talk[d][i][2] in only for i in range(a, b))]
+weights = {word: index.idf(word) * weight for word, weight in terms.items() if index.idf(word)}
+missing = [word for word in shown if not any(index.idf(stem) for stem in words(word))]
+tasks = tasks_of(ranked, index, talk, docs, weights)
+print(f"{len(index.passages):,} passages, {len(ranked):,} with the words; the best in:", *[task["title"] for task in tasks[:5]], sep="\\n  ")
+print("not there at all:", ", ".join(missing) or "none")"""
+
+QUOTES: Final = '{"type": "array", "items": {"type": "object", "required": ["title", "quote", "offset", "score"]}}'
+
+ASK_EACH: Final = """\
+form = {form}
+ask = {ask!r}
+hand = [stem, words, pick]
+found = await batch_llm_query(*[llm_query(task, ask, schema=form, tools=hand) for task in tasks])"""
+
+ASK_GROUPS: Final = """\
+form = {form}
+ask = {ask!r}
+hand = [stem, words, pick]
+groups = [tasks[i : i + 6] for i in range(0, len(tasks), 6)]
+found = await batch_llm_query(*[llm_query(group, ask, schema=form, tools=hand) for group in groups])"""
+
+COLLECT: Final = """
+quotes = [quote for result in found if not isinstance(result, Exception) for quote in result]
+lost = [str(result) for result in found if isinstance(result, Exception)]
+print(f"children: {len(found)}, failed: {len(lost)}, quotes: {len(quotes)}", *lost[:2], sep="\\n")"""
+
+MYSELF: Final = """\
+quotes = [quote for task in tasks for quote in pick(task["passages"], weights, looks_for, only, task["title"])]
+print("quotes:", len(quotes))"""
+
+WHERE_LOST: Final = """\
+done = {quote["title"] for quote in quotes}
+for task in tasks:
+    if task["title"] not in done:
+        quotes += pick(task["passages"], weights, looks_for, only, task["title"])
+print("quotes:", len(quotes))"""
+
+MERGE: Final = """\
+note = note_on("Words were matched (" + ", ".join(shown) + ")", len(docs))
+best = choose(distinct(quotes), weights)
+if best:
+    answer = answer_text(caution + lead_of(best, asks, noun, question_asked), best, note)
+else:
+    answer = found_nothing(shown, len(docs), caution)
+print(len(quotes), "quotes,", len(best), "kept")
+print(answer[:1500])"""
+
+SIDES: Final = """\
+note = note_on("Words were matched (" + ", ".join(shown) + ")", len(docs))
+quotes = distinct(quotes)
+quotes = [quote for quote in quotes if quote["score"] >= 0.35 * quotes[0]["score"]]
+answer = caution + both_sides(quotes, only, note) if quotes else found_nothing(shown, len(docs), caution)
+print(answer[:1500])"""
+
+COUNT: Final = """\
+found = mentions(talk, docs, phrase)
+print(len(found), "found; forms:", Counter(one["form"] for one in found).most_common(5))
+answer = told_counts(found, phrase, only, talk, docs)
+print(answer[:1200])"""
+
+WHICH: Final = """\
+found = mentions(talk, docs, phrase)
+what = f"“{phrase}”"
+stems = [stem for stem in words(phrase) if stem not in empty]
+if not found and stems:  # not word for word: all of its words close together, in whatever form
+    what = f"all of the words {', '.join(stems)} close together, in whatever form"
+    for doc, told in zip(docs, talk):
+        has = [set(words(said)) for _, _, _, said in told]
+        for i, (offset, time, speaker, said) in enumerate(told):
+            near = has[i] | (has[i + 1] if i + 1 < len(has) else set())
+            if has[i] & set(stems) and near >= set(stems):
+                quote = said if has[i] >= set(stems) else said + " " + told[i + 1][3]
+                found.append({"title": doc["title"], "time": time, "speaker": speaker, "offset": offset, "quote": quote})
+print(len(found), "places in", len({one["title"] for one in found}), "documents")
+answer = told_documents(found, what, docs) if found else ""
+print(answer[:1500])"""
+
+EDGE: Final = """\
+found = [one for one in mentions(talk, docs, phrase) if not only or one["speaker"] in only]
+print(len(found), "places")
+ends = [found[-1 if latest else 0]] if found else []
+answer = "\\n\\n".join([f"The {'last' if latest else 'first'} of {len(found)} mentions of “{phrase}”, in the order of the documents:", *map(block, ends)]) if ends else ""
+if len(docs) > 1 and found:
+    each = {}
+    for one in found:
+        each[one["title"]] = one if latest else each.get(one["title"], one)
+    answer += "\\n\\n" + table(["Document", "Time", "Character", "Words"], [(t, o["time"], o["offset"], o["quote"]) for t, o in each.items()])
+print(answer[:1500])"""
+
+PEOPLE: Final = """\
+answer = told_people(people, asked, question_asked, docs)
+print(answer[:1500])"""
+
+LISTING: Final = """\
+rows = [(n, doc["title"], len(doc["text"]), told[-1][1] if told else "") for n, (doc, told) in enumerate(zip(docs, talk), 1)]
+longest, shortest = max(rows, key=lambda row: row[2]), min(rows, key=lambda row: row[2])
+answer = f"There are **{len(docs):,} documents**." if len(docs) > 1 else "There is **one document**."
+answer += f" The longest is **{longest[1]}** ({longest[2]:,} characters), the shortest **{shortest[1]}** ({shortest[2]:,})."
+timed = [row for row in rows if row[3]]
+answer += "\\n\\n" + table(["#", "Title", "Characters"] + (["Last time in it"] if timed else []), [row[: 4 if timed else 3] for row in rows], 200)
+print(answer[:1500])"""
+
+GIST: Final = """\
+asked_stems = set(words(question_asked)) - empty
+near = [set(words(doc["title"])) & asked_stems for doc in docs]
+chosen = [i for i, hit in enumerate(near) if hit and len(hit) == max(map(len, near))]
+chosen = chosen if 0 < len(chosen) < len(docs) else list(range(len(docs)))
+parts = ["An extract, not a summary: no language model has read this. " + (f"It is about **{docs[chosen[0]]['title']}**." if len(chosen) == 1 else f"It is about {len(chosen)} documents.")]
+if len(chosen) == 1 and description(docs[chosen[0]]):
+    parts.append("What it says of itself: " + description(docs[chosen[0]]))
+speaking = [one["speaker"] for one in people if any(docs[i]["title"] in one["titles"] for i in chosen)]
+if speaking:
+    parts.append("Who speaks: " + ", ".join(speaking[:12]) + (" …" if len(speaking) > 12 else "") + ".")
+parts.append("Named most: " + ", ".join(topics([talk[i] for i in chosen])) + ".")
+if len(chosen) == 1:
+    parts += ["Central sentences, in order:", *map(block, central(talk[chosen[0]], docs[chosen[0]]["title"], 7, only))]
+else:
+    each = [(docs[i]["title"], ", ".join(topics([talk[i]], 5)), next((q["quote"] for q in central(talk[i], "", 1, only)), "")) for i in chosen[:40]]
+    parts += [table(["Document", "Named most", "A central sentence"], each), f"… and {len(chosen) - 40} more documents." if len(chosen) > 40 else ""]
+answer = "\\n\\n".join(filter(None, parts))
+print(answer[:1500])"""
+
+TABLE: Final = """\
+frames = [(doc["title"], frame_of(records_of(doc["text"], doc.get("name") or "") or [])) for doc in docs]
+frames = [(title, frame) for title, frame in frames if frame is not None]
+if len(frames) > 1 and len({tuple(frame.columns) for _, frame in frames}) == 1:
+    frames = [("all tables", pd.concat([frame.assign(document=title) for title, frame in frames], ignore_index=True))]
+plans = [(title, frame, plan_table(question_asked, frame)) for title, frame in frames]
+usable = [one for one in plans if one[2]["measure"] and (one[2]["where"] or one[2]["by"] or one[2]["of"] or one[2]["measure"] == "count")]
+usable.sort(key=lambda one: -len(one[2]["where"]) - len(one[2]["by"]) - bool(one[2]["of"]))
+for title, frame, plan in usable[:1]:
+    print("table:", title, frame.shape, "columns:", list(frame.columns)[:20])
+    print("plan:", plan)
+    result = work_out(frame, plan)
+    answer = told_table(result, title, len(frame))
+    print(answer[:1500])
+print("usable:", len(usable))"""
+
+SIMPLE: Final = """\
+import re
+texts = [context] if isinstance(context, str) else [str(one.get("text", one)) if isinstance(one, dict) else str(one) for one in context]
+titles = ["the document"] if isinstance(context, str) else [str(one.get("title", n)) if isinstance(one, dict) else str(n) for n, one in enumerate(context, 1)]
+hits = []
+for title, text in zip(titles, texts):
+    for match in re.finditer("|".join(re.escape(word) for word in shown) or "$^", text, re.I):
+        piece = text[max(0, match.start() - 150) : match.start() + 250]
+        hits.append((sum(word.lower() in piece.lower() for word in shown), title, match.start(), " ".join(piece.split())))
+        if len(hits) > 20000:
+            break
+best = []
+for hit in sorted(hits, key=lambda hit: -hit[0]):
+    if all(hit[1] != other[1] or abs(hit[2] - other[2]) > 400 for other in best) and len(best) < 5:
+        best.append(hit)
+answer = "A plain search, because the careful one failed here. Places with most of the words " + ", ".join(shown) + ":\\n\\n"
+answer += "\\n\\n".join(f"> … {piece} …\\n>\\n> — {title}, character {at:,}" for _, title, at, piece in best) or "none were found."
+answer += "\\n\\n*From the offline extractive model, not a language model.*"
+print(answer[:1000])"""
+
+
+@cache
+def _module(name: str) -> str:
+    """The source of a module of ``cells/`` as it stands in a cell: without imports from its siblings."""
+    source = (files("rlm.offline.cells") / f"{name}.py").read_text("utf-8")
+    source = re.sub(r'^"""(.*?)"""\n', lambda m: "# " + m[1].strip().replace("\n", "\n# ") + "\n", source, count=1, flags=re.S)
+    source = re.sub(r"^from __future__ .*\n+|^from \.\w+ import .*\n|^__all__ = .*\n", "", source, flags=re.M)
+    return re.sub(r"\n{3,}", "\n\n", source).strip()
+
+
+def cell(*modules: str, values: dict[str, Any] | None = None, run: str = "") -> str:
+    """Put a cell together: functions, then values as literals, then the lines that use them."""
+    parts = [_module(name) for name in modules]
+    if values:
+        parts.append("\n".join(f"{name} = {_literal(value, len(name) + 3)}" for name, value in values.items()))
+    return "\n\n".join(part for part in [*parts, run.strip()] if part)
+
+
+def _literal(value: Any, indent: int) -> str:
+    text = pprint.pformat(value, width=110 - indent, compact=True, sort_dicts=False)
+    if "\n" in text and not text.startswith(("{", "[", "(")):
+        return repr(value)
+    return text.replace("\n", "\n" + " " * indent)

@@ -1,0 +1,91 @@
+"""The words a question is made of that carry no content, and small families of words that mean nearly the same."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rlm.offline.cells.ranking import words
+
+EMPTY: Final = set(words("""
+a about above across actually after again all also am among an and another any anyone anything are aren't around as ask asked at away
+be became because been before being below between both but by can cannot can't come could did didn't do does doesn't doing done don't
+during each either else ever every everyone everything exactly explain few find first for from get gets give given go goes going got had
+has have having he her here hers him his how however i i'd i'm if in into is isn't it it's its itself just kind know let like list look
+make many may me might more most much must my name near never no nor not of off often on once one only or other our out over own part
+people please quite rather really related same say said saying says see shall she should show so some somebody someone something sort such
+talk talked talking talks tell telling that the their them then there these they thing things this those though through time times to told
+too toward under until up upon us use used using very was we were what what's when where which while who whom whose why will with within
+without word words would yes yet you your mention mentioned mentions mentioning discuss discussed discusses discussion describe described
+episode episodes podcast podcasts transcript transcripts document documents file files corpus text speaker speakers quote quotes passage
+according answer question according regarding concerning main different various end
+"""))  # fmt: skip
+
+FAMILIES: Final = [
+    set(words(family))
+    for family in (
+        "create creator created founder founded found author authored inventor invent built build started maker maintainer wrote develop",
+        "promise promised swear vow pledge",
+        "disagree disagreement contradict dispute wrong differ argue",
+        "agree agreement same",
+        "cost price pay paid dollar money expensive cheap fee euro pound",
+        "job work employed employer company position role career",
+        "company startup business firm",
+        "begin began start started origin",
+        "stop stopped quit end ended finish cease",
+        "last final finally ended",
+        "old age aged born birthday",
+        "live lives living reside based home hometown born",
+        "favourite favorite best prefer love loved",
+        "recommend recommendation suggest advise advice recommended",
+        "problem issue trouble difficulty challenge struggle",
+        "hard difficult tough challenging hardest",
+        "easy simple simpler easier",
+        "fast quick speed performance faster slow slower",
+        "car vehicle automobile truck",
+        "child children kid son daughter",
+        "wife husband spouse married marry partner",
+        "mother mum mom mama",
+        "father dad papa",
+        "doctor physician medic",
+        "movie film cinema",
+        "book novel author read",
+        "kill killed die died dead death slain",
+        "fight battle attack combat fought",
+        "buy bought purchase acquire",
+        "sell sold selling sale",
+        "big large huge enormous great",
+        "small little tiny",
+        "picture photo photograph image",
+        "learn study studied taught teach school education university college degree",
+        "reason because cause why",
+        "difference differ different versus compare unlike",
+        "advantage benefit strength pro",
+        "disadvantage drawback downside weakness limitation con",
+        "meet met meeting",
+        "sponsor sponsored brought sponsorship",
+        "guest joined welcome introduce interview",
+        "host presenter",
+        "release released launch launched ship shipped publish published",
+        "future plan planned roadmap next upcoming",
+        "money fund funding funded raise invest investor",
+        "team colleague staff employee",
+        "language tongue speak",
+        "inside contain content held",
+        "happen happened occur event",
+        "fear afraid scared frighten",
+        "secure security safe safety protect",
+        "bug error fault defect",
+        "vegetable food eat ate meal dinner lunch supper",
+        "record recorded date",
+        "hometown grew raised born",
+    )
+]
+
+# How people are asked about by what they do with words.
+SPEECH: Final = (
+    r"\b(?:say|says|said|saying|think|thinks|thought|tell|tells|told|talk|talks|talked|mention|mentions|mentioned|argue|argues|argued|"
+    r"believe|believes|believed|claim|claims|claimed|feel|feels|felt|describe|describes|described|opinion|view|views|according to|"
+    r"explain|explains|explained|recommend|recommends|recommended|promise|promises|promised|suggest|suggests|suggested|advise|advises|"
+    r"advice|ask|asks|asked|answer|answers|answered|reply|replied|respond|responded|admit|admits|admitted|state|states|stated|"
+    r"position on|stance|quote|quotes|like|likes|dislike|love|hate|prefer|complain|joke|remember|recall|warn|warned)\b"
+)

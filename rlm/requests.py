@@ -1,0 +1,158 @@
+"""What cells ask of the host: child calls, plain completions, what is left, notes. One answerer a call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from rlm import identity
+from rlm.files import FileError
+from rlm.ledger import LimitReached
+from rlm.run import BIG, describe
+from rlm.schemas import schema_error
+from rlm.spec import Ending, Outcome, Tool
+from rlm.wording import unchanged_context
+from sandbox import HostError, HostRequest, Value
+
+if TYPE_CHECKING:
+    from rlm.call import Call
+    from rlm.cellcall import CellCall
+
+LARGE = 20_000  # characters; a context that is smaller may go down unchanged
+CHILDREN = {"llm_query", "rlm_query", "sub_agent", "llm_complete"}
+
+
+class Requests:
+    """Answers the requests of one call's cells, and keeps their order for replay."""
+
+    def __init__(self, call: CellCall) -> None:
+        self._call = call
+        self._cell = 0
+        self._seen: Counter[str] = Counter()  # equal requests so far in this cell
+        self._refused: set[str] = set()
+        self._in_order = asyncio.Lock()  # fair: first come, first identified
+        self._children: dict[int, tuple[Call, asyncio.Task[Outcome]]] = {}
+        self.exchange: list[tuple[str, int, str]] = []
+        self.answers: list[tuple[int, Value]] = []  # of this cell's children: (number, answer)
+
+    def begin(self, cell: int) -> None:
+        """A new cell begins."""
+        self._cell = cell
+        self._seen.clear()
+        self.exchange = []
+        self.answers = []
+
+    async def answer(self, request: HostRequest) -> Value:
+        """Answer one request of the cell under way; raises HostError, which the cell sees."""
+        run = self._call.run
+        if run.ending is not None:
+            raise HostError(run.ending.reason)
+        if request.name in CHILDREN:
+            return await self._child(request)
+        try:
+            return Value.of(self._plain(request))
+        except FileError as error:
+            raise HostError(str(error)) from None
+
+    def _plain(self, request: HostRequest) -> Any:
+        call, run = self._call, self._call.run
+        name = str(request.options.get("name", ""))
+        if request.name == "budget":
+            return {
+                **run.left(),
+                "turns": max(0, run.limits.turns - call.turn),
+                "depth": max(0, run.limits.depth - call.spec.depth),
+                "calls_in_flight": run.limits.calls_in_flight,
+            }
+        if request.name == "write_file":
+            text = request.context.python() if request.context is not None else None
+            run.files.write(name, text)
+            return None
+        if request.name == "read_file":
+            return run.files.read(name)
+        if request.name == "list_files":
+            return run.files.list()
+        raise HostError(f"the host knows no request {request.name!r}")
+
+    async def _child(self, request: HostRequest) -> Value:
+        call = self._call
+        async with self._in_order:
+            child = await self._make(request)
+        task = asyncio.create_task(child.execute())
+        self._children[child.spec.number] = (child, task)
+        call.rest()
+        try:
+            outcome = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            child.end(Ending("stopped", "The cell that asked for it was ended."))
+            raise
+        finally:
+            task.add_done_callback(lambda _: self._gone(child.spec.number))
+        self.exchange.append(("give", request.order, ""))
+        if outcome.status != "done" or outcome.answer is None:
+            raise HostError(describe(outcome, child.spec.number))
+        self.answers.append((child.spec.number, outcome.answer))
+        return outcome.answer
+
+    def _gone(self, number: int) -> None:
+        self._children.pop(number, None)
+        if not self._children:
+            self._call.resume()
+
+    async def _make(self, request: HostRequest) -> Call:
+        """Make the child that a request asks for; raises HostError where it must not be."""
+        call, run, options = self._call, self._call.run, request.options
+        spec = call.spec
+        if spec.leaf:
+            raise HostError("this call is at the greatest depth and can start no further call: work on `context` by code")
+        plain = request.name == "llm_complete"
+        instruction = str(options.get("instruction") or "")
+        schema = options.get("schema")
+        if schema is not None and (why := schema_error(schema)):
+            raise HostError(f"schema is not a JSON Schema: {why}")
+        tools = tuple(Tool(str(t["name"]), str(t["source"])) for t in options.get("tools") or ())
+        model = str(options.get("model") or "")
+        if model and run.endpoint.models and model not in (*run.endpoint.models, run.model_at(0), run.model_at(1)):
+            raise HostError(f"there is no model {model[:80]!r} here; there are: {', '.join(run.endpoint.models)}")
+        if len(model) > 200:
+            raise HostError("the name of a model has at most 200 characters")
+        context = spec.context if request.same_as_context else request.context
+        if context is None or (request.name == "sub_agent" and context.type_name == "NoneType"):
+            context = Value.of(instruction)
+        if context.nbytes > BIG:
+            await asyncio.to_thread(lambda: context.summary)
+        digest = await digest_of(context)
+        asked = identity.request_hash(
+            digest, instruction, schema, [[t.name, t.source] for t in tools], model, "llm_complete" if plain else ""
+        )
+        same = request.same_as_context or digest == await digest_of(spec.context)
+        if same and not plain and context.chars > LARGE and asked not in self._refused:
+            self._refused.add(asked)
+            raise HostError(unchanged_context(context.chars))
+        own = identity.identity(spec.identity, self._cell, asked, self._seen[asked])
+        self._seen[asked] += 1
+        self.exchange.append(("ask", request.order, own))
+        if run.ending is not None:
+            raise HostError(run.ending.reason)
+        try:
+            return run.new_call(
+                context, parent=spec, cell=self._cell, order=request.order, call_identity=own, model=model,
+                instruction=instruction, schema=schema, tools=tools, plain=plain,
+            )  # fmt: skip
+        except LimitReached as limit:
+            run.limit(limit.name, str(limit))
+            raise HostError(str(limit)) from None
+
+    async def end_children(self, reason: str) -> None:
+        """End the children that are still at work, and wait until they are gone."""
+        open_children = list(self._children.values())
+        for child, _ in open_children:
+            child.end(Ending("stopped", reason))
+        if open_children:
+            await asyncio.wait([task for _, task in open_children], timeout=5)
+
+
+async def digest_of(value: Value) -> str:
+    """Return a value's digest, computed aside where that takes long."""
+    return await asyncio.to_thread(lambda: value.digest) if value.nbytes > BIG else value.digest

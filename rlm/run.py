@@ -1,0 +1,187 @@
+"""One run under way: what its calls share, and the three ways in which all of them end at once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rlm import identity
+from rlm.control import Control
+from rlm.events import CallQueued, Emit, Event
+from rlm.files import Files
+from rlm.ledger import Ledger, LimitReached
+from rlm.prices import ceiling
+from rlm.probe import clip_line
+from rlm.replies import Model
+from rlm.slots import Slots
+from rlm.spec import CallSpec, Ending, Outcome, RunSpec, Tool
+from sandbox import Jail, JailPool, Value
+
+if TYPE_CHECKING:
+    from rlm.call import Call
+
+BIG = 1 << 20  # bytes; what reads a larger value whole is done in a thread
+TITLE = 120  # characters
+
+
+class Run:
+    """What the calls of one run share. Belongs to one event loop."""
+
+    def __init__(
+        self, spec: RunSpec, *, pool: JailPool, client: Model, emit: Emit, control: Control, make: Callable[[Run, CallSpec], Call]
+    ) -> None:
+        self.spec = spec
+        self.limits = spec.limits
+        self.client = client
+        self.endpoint = client.endpoint
+        self.control = control
+        self.ledger = Ledger(spec.limits, lambda model, prompt, completion: ceiling(self.endpoint, model, prompt, completion))
+        self.slots = Slots(spec.limits.calls_in_flight)
+        self.files = Files()
+        self.dialect = spec.dialect or self.endpoint.dialect
+        self.window = self.endpoint.window
+        self.key = spec.run_key or f"run-{id(self)}"
+        self.started = time.monotonic()
+        self.calls = 0
+        self.cells = 0
+        self.depth = 0
+        self.failure: BaseException | None = None  # the recorder's: it ends the run without a further word
+        self.ending: Ending | None = None
+        self._emit = emit
+        self._make = make
+        self._pool = pool
+        self._jail: Jail | None = None
+        self._jail_lock = asyncio.Lock()
+        self._numbers = itertools.count(1)
+        self._open: dict[int, Call] = {}
+
+    # telling
+
+    def emit(self, event: Event) -> None:
+        if self.failure is None:
+            self._emit(event)
+
+    async def commit(self) -> None:
+        """Wait until all that was told is durable; a recorder that may no longer write ends the run."""
+        if self.failure is None:
+            try:
+                await self._emit.commit()
+            except Exception as error:
+                self.failure = error
+                self.end(Ending("stopped", "The record of this run is no longer ours to write."))
+        if self.failure is not None:
+            raise Ending("stopped", "The record of this run is no longer ours to write.")
+
+    # models and limits
+
+    def model_at(self, depth: int) -> str:
+        """Return the model that a call at this depth uses where none was asked for."""
+        if depth < len(self.spec.models) and self.spec.models[depth]:
+            return self.spec.models[depth]
+        root = self.spec.root_model or self.endpoint.root_model
+        if depth == 0:
+            return root
+        return self.spec.child_model or self.endpoint.child_model or root
+
+    @property
+    def reply_tokens(self) -> int:
+        """The longest reply asked for: never more than a quarter of the window."""
+        return max(16, min(self.limits.reply_tokens, self.window // 4))
+
+    def seconds_left(self) -> float:
+        return max(0.0, self.limits.run_seconds - (time.monotonic() - self.started))
+
+    def left(self) -> dict[str, Any]:
+        """Return what is left of each limit of the run."""
+        return {
+            **self.ledger.left(),
+            "calls": max(0, self.limits.calls - self.calls),
+            "run_seconds": round(self.seconds_left(), 1),
+        }
+
+    # the jail
+
+    async def jail(self) -> Jail:
+        async with self._jail_lock:
+            if self._jail is None:
+                self._jail = await self._pool.open()
+            return self._jail
+
+    async def close(self) -> None:
+        if self._jail is not None:
+            await self._jail.close()
+
+    # calls
+
+    def new_call(
+        self,
+        context: Value,
+        *,
+        parent: CallSpec | None = None,
+        cell: int | None = None,
+        order: int = 0,
+        call_identity: str = "",
+        model: str = "",
+        instruction: str = "",
+        schema: Any = None,
+        tools: tuple[Tool, ...] = (),
+        plain: bool = False,
+        title: str = "",
+    ) -> Call:
+        """Make the next call and tell of it. Raises LimitReached where the run may have no more."""
+        if parent is not None and self.calls >= self.limits.calls:
+            raise LimitReached("calls", f"The run's limit of {self.limits.calls:,} calls is reached.")
+        depth = 0 if parent is None else parent.depth + 1
+        leaf = plain or depth >= self.limits.depth
+        spec = CallSpec(
+            number=next(self._numbers), parent=parent.number if parent else None, cell=cell, order=order, depth=depth,
+            kind="root" if parent is None else "leaf" if leaf else "child",
+            identity=call_identity, strategy="direct" if plain else self.spec.strategy,
+            model=model or self.model_at(depth), dialect=self.dialect, context=context, leaf=leaf,
+            instruction=instruction, schema=schema, tools=tools, plain=plain,
+            title=title or clip_line(instruction or (context.head(TITLE) if context.type_name == "str" else ""), TITLE),
+        )  # fmt: skip
+        self.calls += 1
+        self.depth = max(self.depth, depth)
+        call = self._make(self, spec)
+        self._open[spec.number] = call
+        self.emit(
+            CallQueued(
+                call=spec.number, parent=spec.parent, cell=cell, order=order, depth=depth, kind=spec.kind,
+                identity=call_identity, instruction=instruction, schema=schema, context=context,
+                context_type=context.type_name, context_shape=context.shape, context_chars=context.chars,
+                model=spec.model, dialect=spec.dialect, strategy=spec.strategy, time=time.time(), title=spec.title,
+            )
+        )  # fmt: skip
+        return call
+
+    def closed(self, call: Call) -> None:
+        self._open.pop(call.spec.number, None)
+
+    def seed_of(self, call: CallSpec) -> str:
+        return identity.repl_seed(self.spec.seed, call.identity)
+
+    def end(self, ending: Ending) -> None:
+        """End every call from outside: model code cannot swallow it. The root may have one last request."""
+        if self.ending is None or (self.ending.last and not ending.last):
+            self.ending = ending
+        for number, call in sorted(self._open.items(), reverse=True):
+            call.end(ending if number == 1 else Ending(ending.status, ending.reason))
+
+    def limit(self, name: str, sentence: str) -> Ending:
+        """End the run because a limit is reached; returns what to raise."""
+        ending = Ending("limit", sentence, last=True)
+        self.end(ending)
+        return Ending("limit", sentence)
+
+
+def describe(outcome: Outcome, number: int) -> str:
+    """Say to a parent's cell why a child gave no result."""
+    why = {"failed": "failed", "limit": "reached a limit", "stopped": "was stopped"}.get(outcome.status, outcome.status)
+    text = f"child call {number} {why}: {outcome.reason}"
+    if outcome.partial and outcome.answer is not None:
+        text += f" What it had so far: {outcome.answer.preview(500)}"
+    return text

@@ -1,0 +1,70 @@
+"""Starts scripted endpoints for tests: ``scripted({"replies": […]})`` or ``scripted("fanout")`` gives one's address."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass
+class Scripted:
+    """One scripted endpoint under way."""
+
+    base_url: str
+    process: subprocess.Popen[str]
+
+    def stats(self) -> dict[str, Any]:
+        return self._get("/stats")
+
+    def log(self) -> list[dict[str, Any]]:
+        return self._get("/log")
+
+    def _get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.base_url.removesuffix("/v1") + path, timeout=10) as response:
+            return json.load(response)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+        assert self.process.stdout
+        self.process.stdout.close()
+
+
+def start(script: str, *, latency_ms: float = 0.0, log: bool = False) -> Scripted:
+    """Start an endpoint in a process of its own. ``script``: a file's path or a script's name."""
+    command = [sys.executable, "-m", "tests.scripted", "--script", script, "--latency", str(latency_ms)]
+    process = subprocess.Popen([*command, *(["--log"] if log else [])], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout
+    line = process.stdout.readline()
+    if not line:
+        process.wait(10)
+        raise RuntimeError("the scripted endpoint did not start")
+    return Scripted(json.loads(line)["base_url"], process)
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> Iterator[Callable[..., Scripted]]:
+    """Give a function that starts scripted endpoints, ended with the test."""
+    running: list[Scripted] = []
+
+    def make(script: str | dict[str, Any], *, latency_ms: float = 0.0, log: bool = True) -> Scripted:
+        if isinstance(script, dict):
+            path = tmp_path / f"script-{len(running)}.json"
+            path.write_text(json.dumps(script), "utf-8")
+            script = str(path)
+        running.append(start(script, latency_ms=latency_ms, log=log))
+        return running[-1]
+
+    yield make
+    for server in running:
+        server.stop()

@@ -1,0 +1,39 @@
+"""Named scripts of the scripted endpoint: functions from a request to a reply, keyed on the messages alone."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tests.scripted.rules import text_of, turn_of
+
+FENCE = "```"
+
+
+def cell(code: str) -> str:
+    return f"{FENCE}repl\n{code}\n{FENCE}"
+
+
+def fanout(request: dict[str, Any]) -> str:
+    """One root cell starts as many children as the question says, each of two turns; the root ends with their results."""
+    text, turn = text_of(request), turn_of(request)
+    asked = re.search(r"start (\d+) children", text)
+    if asked:
+        if turn:
+            return cell("FINAL(None)")
+        n = asked[1]
+        return cell(f"pieces = ['x' * (n + 1) for n in range({n})]\nFINAL(await batch_llm_query(*[llm_query(p, 'how long?') for p in pieces]))")
+    return cell("FINAL(len(context))") if turn else cell("print(len(context))")
+
+
+def turns(request: dict[str, Any]) -> str:
+    """As many turns as the question says, each printing as many characters as it says; then the end."""
+    asked = re.search(r"(\d+) turns of (\d+) characters", text_of(request))
+    count, chars = (int(asked[1]), int(asked[2])) if asked else (1, 10)
+    if turn_of(request) + 1 < count:
+        return "I look at the next part.\n" + cell(f"print('0123456789' * {chars // 10})")
+    return cell("FINAL('done')")
+
+
+def hello(request: dict[str, Any]) -> str:
+    return cell("FINAL('hello')")
