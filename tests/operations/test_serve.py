@@ -24,13 +24,10 @@ def test_config_is_one_that_the_supervisor_reads(settings: LazySettings, tmp_pat
     config.write_text(supervisor_config(settings, tmp_path, tmp_path / "valkey.sock"))
     groups = {group.name: group for group in parse(config).process_group_configs}
     programs = {program.name: program for group in groups.values() for program in group.process_configs}
-    assert set(groups) == {"valkey", "app", "announce"}
+    assert set(groups) == {"valkey", "app"}
     assert set(programs) == {"valkey", "web", "worker", "announce"}
     assert min(groups.values(), key=lambda group: group.priority).name == "valkey", "it starts first and ends last"
-    assert (
-        sum(max(p.stopwaitsecs for p in group.process_configs) for group in groups.values() if group.name != "announce")
-        <= 5
-    )
+    assert sum(max(p.stopwaitsecs for p in group.process_configs) for group in groups.values()) <= 5
     for name in ("valkey", "web", "worker"):
         assert programs[name].killasgroup
 
