@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What ./run, ./test and ./check share: how everything is installed. Sourced, with the project as the working directory.
 set -euo pipefail
 unset PYTHONPATH PYTHONHOME # a path from elsewhere would come before the project's own packages
