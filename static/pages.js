@@ -1,8 +1,8 @@
 // Small things of several pages: copy buttons, and the ask page's draft, which is over once its run is there.
 document.addEventListener("click", async event => {
-  const button = event.target.closest("[data-copy]");
+  const button = event.target.closest("[data-copy-from]");
   if (!button) return;
-  const source = document.getElementById(button.dataset.copy), label = button.querySelector("[data-label]") ?? button;
+  const source = document.getElementById(button.dataset.copyFrom), label = button.querySelector("[data-label]") ?? button;
   const before = label.textContent;
   source.select?.();
   try {

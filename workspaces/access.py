@@ -14,7 +14,9 @@ def membership(request: HttpRequest, slug: str) -> Member:
     """This person's membership of the workspace; 404 where there is none."""
     if not request.user.is_authenticated:  # views also carry login_required; this is for those that answer strangers
         return get_object_or_404(Member.objects.none())
-    return get_object_or_404(Member.objects.select_related("workspace"), user=request.user, workspace__slug=slug)
+    member = get_object_or_404(Member.objects.select_related("workspace"), user=request.user, workspace__slug=slug)
+    member.user = request.user  # known already: no second read
+    return member
 
 
 def demand(member: Member, what: May) -> None:

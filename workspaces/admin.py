@@ -17,20 +17,20 @@ admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-a
 admin.site.site_header = admin.site.site_title = "rlmweb, operator"
 
 
-class NewUserForm(AdminUserCreationForm):
+class NewUserForm(AdminUserCreationForm):  # type: ignore[type-arg]
     class Meta:
         model = User
         fields = ("email",)
 
 
-class MemberInline(admin.TabularInline):
+class MemberInline(admin.TabularInline):  # type: ignore[type-arg]
     model = Member
     extra = 0
     autocomplete_fields = ("user", "workspace")
 
 
 @admin.register(User)
-class UserAdmin(BaseUserAdmin):
+class UserAdmin(BaseUserAdmin):  # type: ignore[type-arg]
     list_display = ("email", "name", "is_active", "is_staff", "date_joined", "last_login")
     list_filter = ("is_active", "is_staff", "is_superuser")
     search_fields = ("email", "name")
@@ -47,14 +47,15 @@ class UserAdmin(BaseUserAdmin):
 
 
 @admin.register(Workspace)
-class WorkspaceAdmin(admin.ModelAdmin):
+class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("name", "slug", "member_count", "created_at")
     search_fields = ("name", "slug", "members__user__email")
     readonly_fields = ("created_at",)
     inlines = (MemberInline,)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Workspace]:
-        return super().get_queryset(request).annotate(_members=Count("members"))
+        workspaces: QuerySet[Workspace] = super().get_queryset(request)
+        return workspaces.annotate(_members=Count("members"))
 
     @admin.display(description="members", ordering="_members")
     def member_count(self, workspace: Any) -> int:

@@ -38,11 +38,11 @@ class Cast:
 
 
 def make_cast() -> Cast:
-    people = [make_user(name) for name in ("Alice", "Adam", "Ed", "Vera", "Oscar")]
-    workspace = Workspace.start("Harbour Desk", people[0])
-    for user, role in zip(people[1:4], (Member.Role.ADMIN, Member.Role.EDITOR, Member.Role.VIEWER), strict=True):
+    alice, adam, ed, vera, oscar = (make_user(name) for name in ("Alice", "Adam", "Ed", "Vera", "Oscar"))
+    workspace = Workspace.start("Harbour Desk", alice)
+    for user, role in ((adam, Member.Role.ADMIN), (ed, Member.Role.EDITOR), (vera, Member.Role.VIEWER)):
         workspace.members.create(user=user, role=role)
-    return Cast(workspace, *people, elsewhere=Workspace.start("Elsewhere", people[4]))
+    return Cast(workspace, alice, adam, ed, vera, oscar, elsewhere=Workspace.start("Elsewhere", oscar))
 
 
 def make_corpus(workspace: Workspace, name: str = "The Tin Lighthouse", versions: int = 1, **fields: Any) -> Corpus:

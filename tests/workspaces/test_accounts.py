@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from allauth.account.models import EmailAddress
@@ -23,11 +24,18 @@ def fresh_counts() -> Iterator[None]:
     cache.clear()
 
 
-def text(response: object) -> str:
-    return response.content.decode()  # type: ignore[attr-defined]
+def text(response: Any) -> str:
+    page: str = response.content.decode()
+    return page
 
 
-def sign_up(client: Client, email: str = "nell@example.com", password: str = PASSWORD) -> object:
+def link(mail: str) -> str:
+    found = re.search(r"http://testserver(/accounts/\S+)", mail)
+    assert found, mail
+    return found[1]
+
+
+def sign_up(client: Client, email: str = "nell@example.com", password: str = PASSWORD) -> Any:
     return client.post("/accounts/signup/", {"email": email, "password1": password})
 
 
@@ -41,10 +49,10 @@ def test_sign_up_makes_a_workspace_and_leads_to_its_ask_page(client: Client) -> 
     assert landed.status_code == 200
 
 
-def test_sign_up_sends_a_link_that_confirms_the_address(client: Client, mailoutbox: list) -> None:
+def test_sign_up_sends_a_link_that_confirms_the_address(client: Client, mailoutbox: list[Any]) -> None:
     sign_up(client)
     [mail] = mailoutbox
-    path = re.search(r"http://testserver(/accounts/confirm-email/\S+)", mail.body)[1]
+    path = link(mail.body)
     assert "nell@example.com" in text(client.get(path))
     client.post(path)
     assert EmailAddress.objects.get(email="nell@example.com").verified
@@ -55,7 +63,7 @@ def test_sign_up_with_a_taken_address_makes_no_second_account(client: Client) ->
     response = sign_up(client)
     assert User.objects.count() == 1
     assert not Workspace.objects.exists()
-    assert response.status_code in (200, 302)
+    assert "already registered" in text(response)
 
 
 @pytest.mark.parametrize(
@@ -75,14 +83,14 @@ def test_sign_up_says_what_is_wrong_and_keeps_the_address(client: Client, email:
     assert not User.objects.exists()
 
 
-def test_sign_up_when_the_mail_server_is_away_still_makes_the_account(client: Client, settings: object) -> None:
-    settings.EMAIL_BACKEND = "tests.workspaces.broken_mail.Backend"  # type: ignore[attr-defined]
+def test_sign_up_when_the_mail_server_is_away_still_makes_the_account(client: Client, settings: Any) -> None:
+    settings.EMAIL_BACKEND = "tests.workspaces.broken_mail.Backend"
     assert sign_up(client).status_code == 302
     assert "could not be sent" in text(client.get("/", follow=True))
 
 
-def test_sign_up_can_be_closed(client: Client, settings: object) -> None:
-    settings.SIGNUP_OPEN = False  # type: ignore[attr-defined]
+def test_sign_up_can_be_closed(client: Client, settings: Any) -> None:
+    settings.SIGNUP_OPEN = False
     assert "Sign-up is closed" in text(client.get("/accounts/signup/"))
     sign_up(client)
     assert not User.objects.exists()
@@ -133,22 +141,22 @@ def test_asking_too_often_shows_our_page(client: Client) -> None:
     assert "Too many tries" in text(response)
 
 
-def test_a_forgotten_password_is_reset_by_mail(client: Client, mailoutbox: list) -> None:
+def test_a_forgotten_password_is_reset_by_mail(client: Client, mailoutbox: list[Any]) -> None:
     make_user("Nell")
     response = client.post("/accounts/password/reset/", {"email": "nell@example.com"}, follow=True)
     assert "Look into your mail" in text(response)
-    path = re.search(r"http://testserver(/accounts/password/reset/key/\S+)", mailoutbox[0].body)[1]
+    path = link(mailoutbox[0].body)
     page = client.get(path, follow=True)
     assert "Choose a new password" in text(page)
     form = page.redirect_chain[-1][0]
     new = "another long lighthouse"
-    fields = {name: new for name in re.findall(r'name="(password\d)"', text(page))}
+    fields = dict.fromkeys(re.findall(r'name="(password\d)"', text(page)), new)
     assert "new password is set" in text(client.post(form, fields, follow=True))
     assert client.post("/accounts/login/", {"login": "nell@example.com", "password": new}).status_code == 302
     assert "no longer works" in text(Client().get(path, follow=True))
 
 
-def test_a_reset_for_an_unknown_address_tells_nothing(client: Client, mailoutbox: list) -> None:
+def test_a_reset_for_an_unknown_address_tells_nothing(client: Client, mailoutbox: list[Any]) -> None:
     known, unknown = [
         text(client.post("/accounts/password/reset/", {"email": email}, follow=True))
         for email in ((make_user("Nell")).email, "nobody@example.com")
@@ -168,13 +176,13 @@ def test_pages_of_an_account_are_in_our_look(client: Client) -> None:
             assert name and (f'for="{name[1]}"' in page or "radio" in control), control
 
 
-def test_the_local_owner_is_signed_in_by_itself(settings: object) -> None:
+def test_the_local_owner_is_signed_in_by_itself(settings: Any) -> None:
     from django.core.exceptions import PermissionDenied
     from django.test import RequestFactory
 
     from workspaces.middleware import LocalOwnerMiddleware
 
-    settings.LOCAL = True  # type: ignore[attr-defined]
+    settings.LOCAL = True
     client = Client()
     page = client.get("/", follow=True)
     assert page.status_code == 200

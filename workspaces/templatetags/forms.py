@@ -13,7 +13,7 @@ register = template.Library()
 def control(field: BoundField, placeholder: str = "") -> SafeString:
     """The field's widget with the class that app.css styles; a placeholder never stands in for the label."""
     widget = field.field.widget
-    attrs: dict[str, str] = {"placeholder": placeholder} if placeholder else {}
+    attrs: dict[str, str | bool] = {"placeholder": placeholder} if placeholder else {}
     if isinstance(widget, forms.Select):
         attrs["class"] = "select"
     elif not isinstance(widget, forms.CheckboxInput | forms.HiddenInput):
