@@ -112,7 +112,11 @@ def stop_run(run: Run) -> None:
     """Ask the worker to end the run; one that nobody holds yet ends here and now."""
     now = timezone.now()
     stopped = Run.objects.filter(pk=run.pk, status=Status.QUEUED, lease_token="").update(
-        status=Status.STOPPED, reason="Stopped before it began.", stop_requested_at=now, finished_at=now, seq=run.seq + 1
+        status=Status.STOPPED,
+        reason="Stopped before it began.",
+        stop_requested_at=now,
+        finished_at=now,
+        seq=run.seq + 1,
     )
     if not stopped:
         Run.objects.filter(pk=run.pk, stop_requested_at=None).exclude(status__in=ENDED).update(stop_requested_at=now)

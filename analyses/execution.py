@@ -16,7 +16,7 @@ from rlm.endpoints import Endpoint
 from rlm.engine import Control, RunResult, RunSpec, solve
 from rlm.events import Usage
 from rlm.limits import Limits
-from rlm.offline import OfflineClient
+from rlm.replies import Model
 from sandbox import JailPool, SandboxUnavailable, Value
 
 log = logging.getLogger(__name__)
@@ -26,12 +26,26 @@ class Clients:
     """Model clients, shared by all runs of this process that use the same endpoint."""
 
     def __init__(self) -> None:
-        self._clients: dict[Endpoint, ModelClient | OfflineClient] = {}
+        self._clients: list[Model] = []
 
-    def of(self, endpoint: Endpoint) -> ModelClient | OfflineClient:
-        if endpoint not in self._clients:
-            self._clients[endpoint] = OfflineClient(endpoint) if endpoint.offline else ModelClient(endpoint)
-        return self._clients[endpoint]
+    def of(self, endpoint: Endpoint) -> Model:
+        for client in self._clients:
+            if client.endpoint == endpoint:
+                return client
+        self._clients.append(self._make(endpoint))
+        return self._clients[-1]
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.close()
+        self._clients.clear()
+
+    def _make(self, endpoint: Endpoint) -> Model:
+        if not endpoint.offline:
+            return ModelClient(endpoint)
+        from rlm.offline import OfflineClient
+
+        return OfflineClient(endpoint)
 
 
 async def execute(
@@ -83,7 +97,9 @@ async def _solve(
         return _failed(str(error))
     except Exception as error:  # a bug of ours must not leave a run that runs for ever
         log.exception("run %s ended by an error of rlmweb itself", run.pk)
-        return _failed(f"An error in rlmweb itself ended this run ({type(error).__name__}); the worker's log says more.")
+        return _failed(
+            f"An error in rlmweb itself ended this run ({type(error).__name__}); the worker's log says more."
+        )
 
 
 def _context(run: Run) -> Value:

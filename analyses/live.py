@@ -50,6 +50,14 @@ def _client() -> redis.asyncio.Redis:
     return _clients[loop]
 
 
+async def close() -> None:
+    """Close this loop's connections, before the loop itself ends."""
+    if client := _clients.pop(asyncio.get_running_loop(), None):
+        await client.aclose()
+    if settings.REDIS_URL:
+        await get_channel_layer().flush()  # of this loop alone
+
+
 async def read(run_id: int) -> dict[tuple[int, int, str], str]:
     """The text being written in a run: (call, cell, "reply" | "reasoning" | "output") to the text so far."""
     if not settings.REDIS_URL:

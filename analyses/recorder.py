@@ -38,7 +38,9 @@ class LeaseLost(RuntimeError):
 class RunRecord:
     """The rows of one run while it is executed here. Called with events on the loop, it is the engine's ``Emit``."""
 
-    def __init__(self, run: Run, writer: Writer, *, live: LiveRun | None = None, tap: Callable[[Any], None] | None = None):
+    def __init__(
+        self, run: Run, writer: Writer, *, live: LiveRun | None = None, tap: Callable[[Any], None] | None = None
+    ):
         self.run = run
         self.token = run.lease_token
         self.live = live
@@ -236,9 +238,7 @@ class RunRecord:
             variables=clean_json(list(event.variables)),
             exchange=[list(step) for step in event.exchange],
         )
-        self._set(
-            call, exec_seconds=call.exec_seconds + max(0.0, event.seconds - event.waited), status=Status.RUNNING
-        )
+        self._set(call, exec_seconds=call.exec_seconds + max(0.0, event.seconds - event.waited), status=Status.RUNNING)
         self._over.append((event.call, event.cell, ("output",)))
 
     def _call_finished(self, event: events.CallFinished) -> None:
@@ -258,7 +258,9 @@ class RunRecord:
                 self._over.append((*key, ("reply", "reasoning", "output")))
         if event.status != Status.DONE:
             self._set_run(failed_calls=self.run.failed_calls + 1)
-        if call.parent_number is not None and (parent_cell := self._cells.get((call.parent_number, call.parent_cell or 0))):
+        if call.parent_number is not None and (
+            parent_cell := self._cells.get((call.parent_number, call.parent_cell or 0))
+        ):
             counted = "children_done" if event.status == Status.DONE else "children_failed"
             self._set(parent_cell, **{counted: getattr(parent_cell, counted) + 1})
 
@@ -477,7 +479,13 @@ def close_rows(run: Run, status: str, reason: str, token: str) -> bool:
     finished = timezone.now()
     seconds = (finished - (run.started_at or finished)).total_seconds()
     taken = Run.objects.filter(pk=run.pk, lease_token=token).update(
-        status=status, reason=reason, finished_at=finished, seconds=seconds, seq=seq + 1, lease_token="", lease_expires_at=None
+        status=status,
+        reason=reason,
+        finished_at=finished,
+        seconds=seconds,
+        seq=seq + 1,
+        lease_token="",
+        lease_expires_at=None,
     )
     if not taken:
         transaction.set_rollback(True)

@@ -18,7 +18,14 @@ from analyses.texts import clean
 from rlm import events
 
 MARKS = {"queued": "○", "running": "◐", "waiting": "◍", "done": "●", "failed": "✗", "stopped": "■", "limit": "⧗"}
-COLOURS = {"running": "blue", "waiting": "blue", "done": "green", "failed": "red", "stopped": "yellow", "limit": "yellow"}
+COLOURS = {
+    "running": "blue",
+    "waiting": "blue",
+    "done": "green",
+    "failed": "red",
+    "stopped": "yellow",
+    "limit": "yellow",
+}
 CHILDREN_SHOWN = 12  # of one cell; the rest are counted
 CODE_LINES = 12
 OUTPUT_LINES = 8
@@ -53,7 +60,11 @@ class RunTree:
     def __init__(self, console: Console) -> None:
         self._calls: dict[int, _Call] = {}
         self._live = Live(
-            console=console, get_renderable=self._draw, refresh_per_second=8, transient=False, vertical_overflow="ellipsis"
+            console=console,
+            get_renderable=self._draw,
+            refresh_per_second=8,
+            transient=False,
+            vertical_overflow="ellipsis",
         )
 
     def __enter__(self) -> Callable[[Any], None]:
@@ -66,7 +77,9 @@ class RunTree:
     def add(self, event: events.Event) -> None:
         match event:
             case events.CallQueued():
-                call = _Call(event.call, clean(event.title or event.instruction or event.kind)[:100], event.context_shape)
+                call = _Call(
+                    event.call, clean(event.title or event.instruction or event.kind)[:100], event.context_shape
+                )
                 self._calls[event.call] = call
                 if event.parent and (cell := self._cell(event.parent, event.cell or 0)):
                     cell.children.append(event.call)

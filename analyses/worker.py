@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -28,7 +29,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from analyses import ingest
+from analyses import ingest, live
 from analyses.execution import Clients, execute
 from analyses.models import Run, Status
 from analyses.recorder import Writer, close_rows
@@ -75,14 +76,16 @@ class Worker:
     # — life —
 
     def start(self) -> None:
-        threading.Thread(target=self._loop.run_forever, name="rlmweb-loop", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="rlmweb-loop", daemon=True)
+        self._thread.start()
         self._pool = asyncio.run_coroutine_threadsafe(self._make_pool(), self._loop).result()
         self._keeper = threading.Thread(target=self._keep, name="rlmweb-keeper", daemon=True)
         self._keeper.start()
 
     async def _make_pool(self) -> JailPool:
         spare = settings.SANDBOX_SPARE if self._serving else 0
-        return JailPool(backend=settings.SANDBOX_BACKEND, prefix=settings.SANDBOX_PREFIX, spare=spare)
+        prefix = Path(settings.SANDBOX_PREFIX) if settings.SANDBOX_PREFIX else None
+        return JailPool(backend=settings.SANDBOX_BACKEND, prefix=prefix, spare=spare)
 
     def close(self) -> None:
         """End every run with all it has, then the jails. Waits for no model: a few seconds in all."""
@@ -98,11 +101,25 @@ class Worker:
         running = [one.done for one in held if one.done]
         concurrent.futures.wait(running, timeout=SHUT_DOWN_SECONDS)
         try:
-            asyncio.run_coroutine_threadsafe(self._pool.close(), self._loop).result(timeout=1.5)
+            asyncio.run_coroutine_threadsafe(self._release(), self._loop).result(timeout=1.5)
         except Exception:
             log.exception("the jails did not end cleanly; the kernel ends them with this process")
         self._writer.close(timeout=1.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=1.0)
+        self._keeper.join(timeout=1.0)
+        if not self._loop.is_running():
+            self._loop.close()
+
+    async def _release(self) -> None:
+        """Give back what the loop holds: jails, connections to model endpoints and Redis, whatever still runs."""
+        await self._pool.close()
+        await self._clients.close()
+        await live.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     # — runs —
 
@@ -214,7 +231,9 @@ class Worker:
             token = secrets.token_hex(16)
             # Take the lease first: of two workers that sweep at once one wins.
             if Run.objects.filter(_orphaned(), pk=run.pk).update(lease_token=token, lease_expires_at=_expiry()):
-                close_rows(run, Status.FAILED, "The worker that executed this run died. All it had written is kept.", token)
+                close_rows(
+                    run, Status.FAILED, "The worker that executed this run died. All it had written is kept.", token
+                )
         ingest.sweep()
 
     def _say_alive(self, now: float) -> None:

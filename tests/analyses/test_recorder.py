@@ -22,7 +22,9 @@ from workspaces.models import User, Workspace
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def queued(number: int, parent: int | None = None, cell: int | None = None, depth: int = 0, **over: object) -> events.CallQueued:
+def queued(
+    number: int, parent: int | None = None, cell: int | None = None, depth: int = 0, **over: object
+) -> events.CallQueued:
     fields: dict[str, object] = {
         "call": number, "parent": parent, "cell": cell, "order": 0, "depth": depth,
         "kind": "root" if parent is None else "child", "identity": f"{number:064x}", "instruction": "look",
@@ -41,7 +43,9 @@ def replied(call: int, cell: int, usage: Usage = Usage(10, 5, cost=0.25)) -> eve
 
 
 def ran(call: int, cell: int, output: str = "1\n", error: str = "") -> events.CellDone:
-    return events.CellDone(call, cell, output, output, len(output), len(output), error, "", 0.1, 0.0, False, time.time())
+    return events.CellDone(
+        call, cell, output, output, len(output), len(output), error, "", 0.1, 0.0, False, time.time()
+    )
 
 
 def finished(call: int, status: str = "done", answer: object = "yes") -> events.CallFinished:
@@ -57,7 +61,13 @@ def result(answer: object = "yes", status: str = "done") -> RunResult:
 def run(transactional_db: None) -> Run:
     workspace = Workspace.start("Desk", User.objects.create_user("a@example.org"))
     return Run.objects.create(
-        workspace=workspace, number=1, question="?", endpoint="offline", status=Status.RUNNING, lease_token="mine", seed="1"
+        workspace=workspace,
+        number=1,
+        question="?",
+        endpoint="offline",
+        status=Status.RUNNING,
+        lease_token="mine",
+        seed="1",
     )
 
 
@@ -77,7 +87,14 @@ async def test_events_become_rows_parents_first(record: RunRecord, run: Run) -> 
     for event in [queued(1), events.CallStarted(1, 1.0), turn(1, 1), replied(1, 1)]:
         record(event)
     await record.commit()
-    for event in [queued(2, 1, 1, 1), queued(3, 1, 1, 1), events.CallStarted(2, 2.0), turn(2, 1), replied(2, 1), ran(2, 1)]:
+    for event in [
+        queued(2, 1, 1, 1),
+        queued(3, 1, 1, 1),
+        events.CallStarted(2, 2.0),
+        turn(2, 1),
+        replied(2, 1),
+        ran(2, 1),
+    ]:
         record(event)
     for event in [finished(2), finished(3, "failed"), ran(1, 1), finished(1)]:
         record(event)
@@ -165,9 +182,7 @@ async def test_a_locked_database_is_tried_again_without_applying_twice(
     assert (len(calls), len(cells), row.calls, row.prompt_tokens) == (1, 1, 1, 10)
 
 
-async def test_a_database_that_stays_away_ends_the_run(
-    record: RunRecord, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_database_that_stays_away_ends_the_run(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(self: RunRecord) -> None:
         raise OperationalError("gone")
 

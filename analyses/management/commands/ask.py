@@ -8,10 +8,11 @@ import signal
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError
 from rich.console import Console
 
 from analyses import ingest
@@ -36,26 +37,42 @@ class Command(BaseCommand):
         where.add_argument("--base-url", default="", metavar="URL", help="an OpenAI-compatible endpoint of your own")
         parser.add_argument("--api-key", default="", metavar="KEY")
         parser.add_argument("--model", default="", metavar="M", help="root model")
-        parser.add_argument("--sub-model", default="", metavar="M", help="model of child calls; the root's where not given")
+        parser.add_argument(
+            "--sub-model", default="", metavar="M", help="model of child calls; the root's where not given"
+        )
         parser.add_argument("--dialect", default="async", choices=["async", "paper"])
         parser.add_argument("--limits", default="{}", metavar="JSON", help='such as \'{"depth": 1, "cost": 0.5}\'')
-        parser.add_argument("--json", action="store_true", help="one JSON object on standard output, the tree on standard error")
-        parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="files, folders and archives to ask about")
+        parser.add_argument(
+            "--json", action="store_true", help="one JSON object on standard output, the tree on standard error"
+        )
+        parser.add_argument(
+            "files", nargs="*", type=Path, metavar="FILE", help="files, folders and archives to ask about"
+        )
 
     def handle(self, **options: Any) -> None:
         try:
             run = self._run(options)
         except (RunRefused, ingest.IngestRefused) as error:
-            if options["json"]:
-                _print_json({"status": "failed", "answer": None, "reason": str(error)})
-                sys.exit(1)
-            raise CommandError(str(error)) from None
+            self._refuse(options, str(error))
+        except OperationalError as error:
+            self._refuse(
+                options, f"The database cannot be used: {error}. If this is a fresh clone, type ./run --setup first."
+            )
         result = _result(run)
         if options["json"]:
             _print_json(result)
         else:
             _print_answer(Console(), run, result)
         sys.exit(0 if run.status == Status.DONE else 1)
+
+    def _refuse(self, options: dict[str, Any], reason: str) -> NoReturn:
+        """End where no run could be made: nothing was asked of a model."""
+        if not options["json"]:
+            raise CommandError(reason)
+        usage = {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0}
+        empty = {"answer": None, "url": None, "calls": 0, "cells": 0, "depth": 0, "usage": usage, "seconds": 0.0}
+        _print_json({"status": "failed", **empty, "reason": reason})
+        sys.exit(1)
 
     def _run(self, options: dict[str, Any]) -> Run:
         try:
@@ -160,10 +177,13 @@ def _print_json(result: dict[str, Any]) -> None:
 
 def _print_answer(console: Console, run: Run, result: dict[str, Any]) -> None:
     answer = result["answer"]
+    console.print()
     if run.reason:
         console.print(run.reason, style="yellow", markup=False)
     if answer is not None:
-        console.print(answer if isinstance(answer, str) else json.dumps(answer, indent=2, ensure_ascii=False), markup=False)
+        console.print(
+            answer if isinstance(answer, str) else json.dumps(answer, indent=2, ensure_ascii=False), markup=False
+        )
     cost = "cost unknown" if run.cost is None else f"${run.cost:.4f}"
     console.print(
         f"{run.status} · {run.calls} calls · {run.cells} cells · {run.prompt_tokens + run.completion_tokens:,} tokens · "
