@@ -19,7 +19,7 @@ def transcript(episode: Episode, turns: Iterable[tuple[str, str]]) -> str:
 
 
 def _webvtt(episode: Episode, turns: Iterable[tuple[str, str]]) -> str:
-    cues = [f"WEBVTT - {PODCAST}, {episode.code} {episode.title}\n"]
+    cues = [f"WEBVTT - {episode.code} {episode.title}\n"]
     for start, end, speaker, sentence in _timed(turns):
         cues.append(f"{_clock(start)} --> {_clock(end)}\n<v {speaker}>{sentence}\n")
     return "\n".join(cues)

@@ -190,7 +190,9 @@ print(answer[:1000])"""
 def _module(name: str) -> str:
     """The source of a module of ``cells/`` as it stands in a cell: without imports from its siblings."""
     source = (files("rlm.offline.cells") / f"{name}.py").read_text("utf-8")
-    source = re.sub(r'^"""(.*?)"""\n', lambda m: "# " + m[1].strip().replace("\n", "\n# ") + "\n", source, count=1, flags=re.S)
+    source = re.sub(
+        r'^"""(.*?)"""\n', lambda m: "# " + m[1].strip().replace("\n", "\n# ") + "\n", source, count=1, flags=re.S
+    )
     source = re.sub(r"^from __future__ .*\n+|^from \.\w+ import .*\n|^__all__ = .*\n", "", source, flags=re.M)
     return re.sub(r"\n{3,}", "\n\n", source).strip()
 

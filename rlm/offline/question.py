@@ -59,7 +59,11 @@ def classify(question: str, shape: Shape = Shape()) -> Plan:  # noqa: B008  (fro
     terms, shown = _terms(about, quoted)
     asks, looks_for, noun = _form(text, terms)
     stems = words(about)
-    pairs = tuple((a, b) for a, b in zip(stems, stems[1:], strict=False) if a in terms and b in terms and terms[a] >= 1 <= terms[b])
+    pairs = tuple(
+        (a, b)
+        for a, b in zip(stems, stems[1:], strict=False)
+        if a in terms and b in terms and terms[a] >= 1 <= terms[b]
+    )
     return Plan(kind, terms, pairs, phrase, only, people, asks, looks_for, noun, shown)
 
 
@@ -89,8 +93,14 @@ def _kind(text: str, shape: Shape, people: tuple[str, ...], quoted: str) -> tupl
             return "count", phrase
         if re.search(r"\b(?:speak|speaks|spoke|talk|talks|talked|take the floor|turns?)\b", low):
             return "people", ""
-    if re.search(rf"\b(?:first|last|earliest|latest|final)\b.*\b{SHOWN}|{SHOWN}\b.*\b(?:first|for the last time|last)\b", low) and not re.search(r"how|why", low):
-        if phrase := quoted or _counted(text) or _phrase(re.sub(r".*\b(?:mention|reference|occurrence|use)s? (?:of|to)\b", "", text, flags=re.I)):
+    if re.search(
+        rf"\b(?:first|last|earliest|latest|final)\b.*\b{SHOWN}|{SHOWN}\b.*\b(?:first|for the last time|last)\b", low
+    ) and not re.search(r"how|why", low):
+        if (
+            phrase := quoted
+            or _counted(text)
+            or _phrase(re.sub(r".*\b(?:mention|reference|occurrence|use)s? (?:of|to)\b", "", text, flags=re.I))
+        ):
             if re.search(r"\bmention|\bappear|\bsa(?:id|y)\b|come up|talk|discuss|refer|occur", low):
                 return "edge", phrase
     if re.search(r"\b(?:disagree|contradict|conflict|dispute|inconsisten|discrepan|differ\b|at odds|clash)", low):
@@ -102,18 +112,37 @@ def _kind(text: str, shape: Shape, people: tuple[str, ...], quoted: str) -> tupl
     ):
         return "table", ""
     which = re.search(
-        rf"\b(?:which|what|list|name|find|show(?: me)?|give(?: me)?|how many|are there|all)\b[\w\s]{{0,20}}?\b{UNITS}\b(.*)", text, re.I
+        rf"\b(?:which|what|list|name|find|show(?: me)?|give(?: me)?|how many|are there|all)\b[\w\s]{{0,20}}?\b{UNITS}\b(.*)",
+        text,
+        re.I,
     )
     if which and (phrase := _which(which[1], text)):
         if people and set(words(phrase)) - EMPTY <= {w for name in people for w in words(name)}:
             return "people", people[0]
-        return ("which", phrase) if shape.documents > 1 and len([w for w in words(phrase) if w not in EMPTY]) <= 5 else ("find", phrase)
+        return (
+            ("which", phrase)
+            if shape.documents > 1 and len([w for w in words(phrase) if w not in EMPTY]) <= 5
+            else ("find", phrase)
+        )
     if _about_people(low, people):
         return "people", people[0] if people else ""
-    if re.search(rf"how many {UNITS}\b(?! (?:does|do|did|has|have))|\blist (?:all )?(?:of )?(?:the )?{UNITS}|(?:longest|shortest) {UNITS}|titles\b|{UNITS} (?:are there|is there)|which {UNITS} (?:is|are|was) (?:the )?(?:longest|shortest)", low):
+    if re.search(
+        rf"how many {UNITS}\b(?! (?:does|do|did|has|have))|\blist (?:all )?(?:of )?(?:the )?{UNITS}|(?:longest|shortest) {UNITS}|titles\b|{UNITS} (?:are there|is there)|which {UNITS} (?:is|are|was) (?:the )?(?:longest|shortest)",
+        low,
+    ):
         return "listing", ""
     if re.search(r"\bsummar|\boverview\b|\bgist\b|tl;?dr|takeaway|(?:main|key|major|important|biggest) (?:topic|theme|point|idea|subject|argument|message)|topics\b|\bwhat (?:is|are|was) (?:this|these|it|the (?:\w+ ){0,3}(?:episode|document|podcast|book|corpus|text|file|transcript|interview|conversation|story|show)s?) (?:all )?about|what (?:do|does|did|is) (?:they|this|the (?:podcast|show|episode)|people|everyone) (?:talk|discuss|cover|talking)\w*(?: about)?\s*\??$", low):  # fmt: skip
-        rest = [w for w in words(low) if w not in EMPTY | set(words("summarise summary overview gist takeaway key major important topic theme point idea subject argument message book interview conversation story this cover short brief sentence"))]
+        rest = [
+            w
+            for w in words(low)
+            if w
+            not in EMPTY
+            | set(
+                words(
+                    "summarise summary overview gist takeaway key major important topic theme point idea subject argument message book interview conversation story this cover short brief sentence"
+                )
+            )
+        ]
         topic = re.search(r"\babout (.+)$|\bon (.+)$|what .* (?:say|said) ", low)
         return ("find", "") if topic and rest and not re.search(r"about\s*\??$", low) else ("gist", "")
     return "find", ""
@@ -140,18 +169,41 @@ def _phrase(text: str) -> str:
     if match := QUOTED.search(text):
         return (match[1] or match[2]).strip(" .,?!")
     text = text.strip(" ?.!,:;")
-    text = re.sub(rf"\s+(?:in|across|throughout|over|within|during|by)\s+(?:(?:the|this|that|these|those|all|each|every|any|which|whole|entire|given|season|speaker|{UNITS})\b\s*)+.*$", "", text, flags=re.I)
-    text = re.sub(r"\s+(?:in (?:total|all)|altogether|overall|there|anywhere|at all|and (?:by whom|where|when|who|how)\b.*)$", "", text, flags=re.I)
-    text = re.sub(r"^(?:(?:is|are|was|were|does|do|did|the|a|an|any|either|words?|phrases?|terms?|names?)\s+)+", "", text, flags=re.I)
+    text = re.sub(
+        rf"\s+(?:in|across|throughout|over|within|during|by)\s+(?:(?:the|this|that|these|those|all|each|every|any|which|whole|entire|given|season|speaker|{UNITS})\b\s*)+.*$",
+        "",
+        text,
+        flags=re.I,
+    )
+    text = re.sub(
+        r"\s+(?:in (?:total|all)|altogether|overall|there|anywhere|at all|and (?:by whom|where|when|who|how)\b.*)$",
+        "",
+        text,
+        flags=re.I,
+    )
+    text = re.sub(
+        r"^(?:(?:is|are|was|were|does|do|did|the|a|an|any|either|words?|phrases?|terms?|names?)\s+)+",
+        "",
+        text,
+        flags=re.I,
+    )
     return text.strip(" ?.!,:;'\"")
 
 
 def _which(rest: str, text: str) -> str:
     """What documents are asked to mention: "which episodes mention X", "in how many episodes is X mentioned"."""
     verb = r"(?:mention(?:s|ed|ing)?|discuss(?:es|ed|ing)?|talk(?:s|ed|ing)? (?:about|of)|speak(?:s|ing)? (?:about|of)|contain(?:s|ed|ing)?|includ(?:es?|ing)|featur(?:es?|ing)|refer(?:s|red|ring)? to|(?:is|are|deals? with|all) about|about|cover(?:s|ed|ing)?|say|says|said|names?|describes?|touch(?:es)? on|brings? up|deals? with|uses?)"
-    if match := re.search(rf"^\W*(?:that |which |do |does |did |where (?:they|someone|anyone|people) |in which (?:they |someone )?)*{verb}\s+(.+)$", rest, re.I):
+    if match := re.search(
+        rf"^\W*(?:that |which |do |does |did |where (?:they|someone|anyone|people) |in which (?:they |someone )?)*{verb}\s+(.+)$",
+        rest,
+        re.I,
+    ):
         return _phrase(match[1])
-    if match := re.search(rf"^\W*(?:is|are|was|were|does|do|did|has|have) (.+?) (?:been )?(?:{SHOWN}|appear(?:s|ed)?|speak|feature[sd]?|present|a guest|guest)\b", rest, re.I):
+    if match := re.search(
+        rf"^\W*(?:is|are|was|were|does|do|did|has|have) (.+?) (?:been )?(?:{SHOWN}|appear(?:s|ed)?|speak|feature[sd]?|present|a guest|guest)\b",
+        rest,
+        re.I,
+    ):
         return _phrase(match[1])
     if match := re.search(r"^\W*(?:with|featuring|on|by)\s+(.+)$", rest, re.I):
         return _phrase(match[1])
@@ -160,15 +212,28 @@ def _which(rest: str, text: str) -> str:
 
 def _about_people(low: str, people: tuple[str, ...]) -> bool:
     who = r"(?:speakers?|guests?|hosts?|participants?|panelists?|presenters?|interviewees?|voices|people speaking|characters?|players?)"
-    if re.search(rf"\bwho (?:are|is|were|was) (?:all )?(?:the|on|in|speaking|talking|hosting|this|that) ?(?:\w+ )?{who}?\s*(?:\?|$|in\b|on\b|of\b|here)", low) and re.search(who + r"|speaking|talking|hosting", low):
+    if re.search(
+        rf"\bwho (?:are|is|were|was) (?:all )?(?:the|on|in|speaking|talking|hosting|this|that) ?(?:\w+ )?{who}?\s*(?:\?|$|in\b|on\b|of\b|here)",
+        low,
+    ) and re.search(who + r"|speaking|talking|hosting", low):
         return True
     if re.search(rf"\b(?:list|name|how many) (?:all )?(?:of )?(?:the )?(?:different |distinct )?{who}\b", low):
         return True
-    if re.search(rf"\b(?:who|which (?:{who}|person|one)|what {who})\b.*\b(?:speaks?|spoke|talks?|talked|appears?|appeared|says?|said|features?|is on|words|turns|episodes)\b.*\b(?:most|least|often|longest|more|many)\b", low):
+    if re.search(
+        rf"\b(?:who|which (?:{who}|person|one)|what {who})\b.*\b(?:speaks?|spoke|talks?|talked|appears?|appeared|says?|said|features?|is on|words|turns|episodes)\b.*\b(?:most|least|often|longest|more|many)\b",
+        low,
+    ):
         return not re.search(r"\babout\b", low)
-    if re.search(rf"\b(?:most|least) (?:frequent|common|talkative|often)\b.*{who}|which {who} (?:appears?|is|was) .*\b(?:most|often)", low):
+    if re.search(
+        rf"\b(?:most|least) (?:frequent|common|talkative|often)\b.*{who}|which {who} (?:appears?|is|was) .*\b(?:most|often)",
+        low,
+    ):
         return True
-    return bool(people) and bool(re.search(r"how (?:much|often|many (?:times|turns|words|lines))\b.*\b(?:speak|talk|say|turns?|words|lines)\b", low))
+    return bool(people) and bool(
+        re.search(
+            r"how (?:much|often|many (?:times|turns|words|lines))\b.*\b(?:speak|talk|say|turns?|words|lines)\b", low
+        )
+    )
 
 
 def _terms(text: str, quoted: str) -> tuple[dict[str, float], tuple[str, ...]]:
@@ -199,20 +264,41 @@ def _form(text: str, terms: dict[str, float]) -> tuple[str, str, tuple[str, ...]
     if match := re.search(r"how (?:many|much) ((?:[\w'-]+ ?){1,3})|(?:number|amount) of ((?:[\w'-]+ ?){1,3})", low):
         noun = tuple(w for w in words(match[1] or match[2]) if w not in EMPTY)[:2]
         return "number", rf"(?i:{NUMBER})", noun
-    if re.search(r"\bhow (?:old|long|tall|far|big|large|deep|high|fast|expensive)\b|\bwhat (?:percentage|percent|price|number|fraction|share)\b|\bcost\b", low):
+    if re.search(
+        r"\bhow (?:old|long|tall|far|big|large|deep|high|fast|expensive)\b|\bwhat (?:percentage|percent|price|number|fraction|share)\b|\bcost\b",
+        low,
+    ):
         return "number", rf"(?i:{NUMBER})", ()
-    if re.search(r"\bwhen\b|\bwhat (?:year|date|day|time|hour|month)\b|\bwhich (?:year|date|day|month)\b|how long ago|\bdate\b", low):
-        return "when", rf"{DATE}|(?i:\b(?:o'clock|past|quarter to|half past|midnight|noon|years ago|yesterday|last (?:year|week|month))\b)|\b\d{{1,2}}:\d\d\b|\b(?:19|20)\d\d\b", ()
+    if re.search(
+        r"\bwhen\b|\bwhat (?:year|date|day|time|hour|month)\b|\bwhich (?:year|date|day|month)\b|how long ago|\bdate\b",
+        low,
+    ):
+        return (
+            "when",
+            rf"{DATE}|(?i:\b(?:o'clock|past|quarter to|half past|midnight|noon|years ago|yesterday|last (?:year|week|month))\b)|\b\d{{1,2}}:\d\d\b|\b(?:19|20)\d\d\b",
+            (),
+        )
     if re.search(r"\bwho(?:se|m)?\b", low):
         return "who", rf"{NAME}|\b(?:I am|I'm|my name is)\b", ()
     if re.search(r"\bwhere\b", low):
         return "where", r"\b(?:in|at|near|from|on|off|to|based) (?:the )?[A-Z]", ()
     if re.search(r"\bwhy\b|\breason", low):
-        return "why", r"(?i:\b(?:because|since|so that|reason|in order to|that's why|which is why|the point|due to)\b)", ()
-    if match := re.search(r"\b(?:what(?: exactly)? (?:is|are|was|were)|what's|define|meaning of|what does) (?:an? |the )?([\w .+#-]{2,40}?)(?:\?|$| and\b| mean| stand| used| about|,)", low):
+        return (
+            "why",
+            r"(?i:\b(?:because|since|so that|reason|in order to|that's why|which is why|the point|due to)\b)",
+            (),
+        )
+    if match := re.search(
+        r"\b(?:what(?: exactly)? (?:is|are|was|were)|what's|define|meaning of|what does) (?:an? |the )?([\w .+#-]{2,40}?)(?:\?|$| and\b| mean| stand| used| about|,)",
+        low,
+    ):
         head = re.escape(match[1].strip())
         if len(match[1].split()) <= 3:
-            return "define", rf"(?i:\b{head}\b[^.?!]{{0,40}}\b(?:is|are|was|were|means?|refers?|stands? for|called|lets|allows|solves|provides)\b|\b(?:called|is|named) (?:an? |the )?{head}\b)", ()
+            return (
+                "define",
+                rf"(?i:\b{head}\b[^.?!]{{0,40}}\b(?:is|are|was|were|means?|refers?|stands? for|called|lets|allows|solves|provides)\b|\b(?:called|is|named) (?:an? |the )?{head}\b)",
+                (),
+            )
     if re.search(r"\bhow\b", low):
         return "how", r"(?i:\b(?:by|using|through|first|then|so you|way)\b)", ()
     return "what", "", ()

@@ -9,7 +9,9 @@ from typing import Any
 
 from rlm.offline.question import Shape
 
-_SECTION = r"^# {}\n(.*?)(?=\n\n# (?:context|Question|Form of|Limits|Instruction|Functions)|\n\nWrite your first cell\.|\Z)"
+_SECTION = (
+    r"^# {}\n(.*?)(?=\n\n# (?:context|Question|Form of|Limits|Instruction|Functions)|\n\nWrite your first cell\.|\Z)"
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,10 @@ class Situation:
             return match[1]
         if re.search(r"^Cell \d+ raised an error:", last, re.M):
             lines = [line for line in last.split("raised an error:", 1)[1].strip().splitlines() if line.strip()]
-            return next((line.strip() for line in reversed(lines) if re.match(r"[\w.]+(?:Error|Exception|Interrupt)\b", line)), "an error")
+            return next(
+                (line.strip() for line in reversed(lines) if re.match(r"[\w.]+(?:Error|Exception|Interrupt)\b", line)),
+                "an error",
+            )
         if "was not accepted: it does not satisfy the schema" in last:
             return "schema"
         return ""
@@ -117,4 +122,6 @@ class Situation:
         """What the reading cell printed of the corpus."""
         speakers = tuple(name for name in self.line("speakers").split(" | ") if name and name != "none")
         documents = re.match(r"([\d,]+)", self.line("documents") or "1")
-        return Shape(int(documents[1].replace(",", "")) if documents else 1, speakers, self.line("tables") not in ("", "none"))
+        return Shape(
+            int(documents[1].replace(",", "")) if documents else 1, speakers, self.line("tables") not in ("", "none")
+        )

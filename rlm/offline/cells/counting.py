@@ -22,26 +22,55 @@ def mentions(talk: list[list[Any]], docs: list[dict[str, Any]], phrase: str) -> 
     for doc, told in zip(docs, talk, strict=True):
         for i, (offset, time, speaker, said) in enumerate(told):
             # A phrase may run on over the cut between two sentences, where a transcript has no full stops.
-            rest = told[i + 1][3][: len(phrase)] if i + 1 < len(told) and told[i + 1][2] == speaker and " " in phrase else ""
+            rest = (
+                told[i + 1][3][: len(phrase)]
+                if i + 1 < len(told) and told[i + 1][2] == speaker and " " in phrase
+                else ""
+            )
             for match in wanted.finditer(f"{said} {rest}"):
                 if match.start() < len(said):
-                    found.append({"title": doc["title"], "time": time, "speaker": speaker, "offset": offset, "quote": said, "form": match[0].lower(), "asked": "", "score": 1.0})
+                    found.append(
+                        {
+                            "title": doc["title"],
+                            "time": time,
+                            "speaker": speaker,
+                            "offset": offset,
+                            "quote": said,
+                            "form": match[0].lower(),
+                            "asked": "",
+                            "score": 1.0,
+                        }
+                    )
     return found
 
 
 def table(head: list[str], rows: list[tuple[Any, ...]], most: int = 40) -> str:
     """A Markdown table, numbers to the right."""
-    shown = [[f"{c:,}" if isinstance(c, int) else f"{c:,.2f}" if isinstance(c, float) else str(c).replace("|", "\\|").replace("\n", " ")[:120] for c in row] for row in rows[:most]]
+    shown = [
+        [
+            f"{c:,}"
+            if isinstance(c, int)
+            else f"{c:,.2f}"
+            if isinstance(c, float)
+            else str(c).replace("|", "\\|").replace("\n", " ")[:120]
+            for c in row
+        ]
+        for row in rows[:most]
+    ]
     right = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(head))]
     lines = [head, ["---:" if r else "---" for r in right], *shown]
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return text + (f"\n\n… and {len(rows) - most:,} more rows." if len(rows) > most else "")
 
 
-def told_counts(found: list[dict[str, Any]], phrase: str, only: list[str], talk: list[list[Any]], docs: list[dict[str, Any]]) -> str:
+def told_counts(
+    found: list[dict[str, Any]], phrase: str, only: list[str], talk: list[list[Any]], docs: list[dict[str, Any]]
+) -> str:
     """A count as an answer: the number first, then by document and by speaker, then where it stands."""
     found = [one for one in found if not only or one["speaker"] in only]
-    exact = [one for one in found if re.sub(r"['’]s?$", "", one["form"]) == re.sub(r"\s+", " ", phrase.lower())] or found
+    exact = [
+        one for one in found if re.sub(r"['’]s?$", "", one["form"]) == re.sub(r"\s+", " ", phrase.lower())
+    ] or found
     who = f" by {' and '.join(only)}" if only else ""
     times = f"**{len(exact):,} time{'' if len(exact) == 1 else 's'}**"
     titles = dict.fromkeys(one["title"] for one in exact)
@@ -59,9 +88,16 @@ def told_counts(found: list[dict[str, Any]], phrase: str, only: list[str], talk:
         parts.append(table(["Document", "Times"], [(title, counts[title]) for title in titles]))
         seasons = Counter(m[1] for one in exact if (m := re.match(r"(?i)s(\d+)e\d+", one["title"])))
         if len(seasons) > 1:
-            each = {s: Counter(one["speaker"] for one in exact if re.match(rf"(?i)s{s}e", one["title"])) for s in seasons}
+            each = {
+                s: Counter(one["speaker"] for one in exact if re.match(rf"(?i)s{s}e", one["title"])) for s in seasons
+            }
             names = [name for name, _ in speakers.most_common(6)]
-            parts.append(table(["Season", *names, "All"], [(f"Season {s}", *[each[s][n] for n in names], seasons[s]) for s in sorted(seasons)]))
+            parts.append(
+                table(
+                    ["Season", *names, "All"],
+                    [(f"Season {s}", *[each[s][n] for n in names], seasons[s]) for s in sorted(seasons)],
+                )
+            )
     return "\n\n".join(parts)
 
 
@@ -76,6 +112,10 @@ def told_documents(found: list[dict[str, Any]], what: str, docs: list[dict[str, 
         if held := by_title.get(doc["title"]):
             first = held[0]
             said = first["quote"] if len(first["quote"]) < 220 else first["quote"][:219] + "…"
-            at = ", ".join(filter(None, (first["speaker"], first["time"] and f"at {first['time']}", f"character {first['offset']:,}")))
+            at = ", ".join(
+                filter(
+                    None, (first["speaker"], first["time"] and f"at {first['time']}", f"character {first['offset']:,}")
+                )
+            )
             lines.append(f"- **{doc['title']}** ({len(held):,} time{'' if len(held) == 1 else 's'}): “{said}” ({at})")
     return "\n".join([head, "", *lines[:80], *([f"- … and {len(lines) - 80:,} more"] if len(lines) > 80 else [])])

@@ -56,16 +56,34 @@ def central(told: list[Any], title: str, most: int = 6, only: list[str] | None =
         if not 60 <= len(said) <= 450 or said.endswith("?") or (only and speaker not in only):
             continue
         score = sum(weight.get(w, 0) for w in set(stems[i])) / (6 + len(stems[i]))
-        if re.search(r"\b(?:welcome to|this is episode|in this episode|today (?:we|I)|we talk|our guest|is about|joined by|talk(?:ed|ing)? (?:with|about))\b", said, re.I) and i < 0.15 * len(told):
+        if re.search(
+            r"\b(?:welcome to|this is episode|in this episode|today (?:we|I)|we talk|our guest|is about|joined by|talk(?:ed|ing)? (?:with|about))\b",
+            said,
+            re.I,
+        ) and i < 0.15 * len(told):
             score += 1.5
         part = i * most // max(1, len(told))
         best[part] = max(best.get(part, (0.0, -1)), (score, i))
     picked = sorted(i for score, i in best.values() if score > 0)
-    return [{"title": title, "time": told[i][1], "speaker": told[i][2], "offset": told[i][0], "quote": told[i][3], "asked": "", "score": 1.0, "has": []} for i in picked]
+    return [
+        {
+            "title": title,
+            "time": told[i][1],
+            "speaker": told[i][2],
+            "offset": told[i][0],
+            "quote": told[i][3],
+            "asked": "",
+            "score": 1.0,
+            "has": [],
+        }
+        for i in picked
+    ]
 
 
 def description(doc: dict[str, Any]) -> str:
     """What the document says about itself in its front matter or in what is known of it."""
     known = str((doc.get("meta") or {}).get("description") or "")
     head = re.search(r"^description:\s*(.+?)(?=\n\w+:|\n---)", doc["text"][:4000], re.M | re.S)
-    return " ".join((known or (head[1] if head else "")).strip("\"' ").replace("\\r\\n", " ").replace("\\n", " ").split())[:600]
+    return " ".join(
+        (known or (head[1] if head else "")).strip("\"' ").replace("\\r\\n", " ").replace("\\n", " ").split()
+    )[:600]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from .facts import DATE, NAME, figures, tally, value
 from .merging import Quote, answer_text, block, place
@@ -17,14 +16,25 @@ def note_on(how: str, documents: int) -> str:
 def lead_of(best: list[Quote], asks: str, noun: list[str], question: str) -> str:
     """What the best quotes hold that the question may be after: figures, dates, names; else where the best one stands."""
     first = best[0]
-    where = f"**{first['title']}**" + (f", {first['speaker']}" if first["speaker"] else "") + (f", at {first['time']}" if first["time"] else "")
+    where = (
+        f"**{first['title']}**"
+        + (f", {first['speaker']}" if first["speaker"] else "")
+        + (f", at {first['time']}" if first["time"] else "")
+    )
     if asks == "number" and noun and (found := figures(best, noun)):
         listed = list(dict.fromkeys((words, quote["title"]) for _, words, quote in found))
         told = "; ".join(f"**{words}** ({title})" for words, title in listed[:8])
         worth = [value(number) for number, _, quote in found]
-        if re.search(r"\bin (?:all|total)\b|\btotal\b|\baltogether\b", question, re.I) and len(listed) > 1 and len(set(listed)) == len(found) and all(v is not None for v in worth):
+        if (
+            re.search(r"\bin (?:all|total)\b|\btotal\b|\baltogether\b", question, re.I)
+            and len(listed) > 1
+            and len(set(listed)) == len(found)
+            and all(v is not None for v in worth)
+        ):
             figures_told = " + ".join(f"{v:g}" for v in worth if v is not None)
-            told += f". Added up, if these are separate: {figures_told} = **{sum(v for v in worth if v is not None):g}**"
+            told += (
+                f". Added up, if these are separate: {figures_told} = **{sum(v for v in worth if v is not None):g}**"
+            )
         return f"What the passages say in figures: {told}."
     if asks == "when" and (dates := tally(DATE, best, question)):
         return f"Dates in the passages that fit best: {', '.join(f'**{d}**' for d, _ in dates[:3])}. The best one is in {where}:"
@@ -50,7 +60,11 @@ def both_sides(quotes: list[Quote], people: list[str], note: str) -> str:
             sides[side].append(quote)
     held = sorted((s for s in sides if sides[s]), key=lambda s: -sides[s][0]["score"])[:4]
     silent = [f"**{name}**" for name in people if not sides.get(name)]
-    lead = f"What {' and '.join(f'**{s}**' for s in held)} say about it, side by side. Whether they contradict each other is yours to judge." if held else ""
+    lead = (
+        f"What {' and '.join(f'**{s}**' for s in held)} say about it, side by side. Whether they contradict each other is yours to judge."
+        if held
+        else ""
+    )
     lead += f" Nothing that fits was found from {', '.join(silent)}." if silent else ""
     dates = {s: [d for d, _ in tally(DATE, sides[s])] for s in held}
     differ = "; ".join(f"{s}: {', '.join(d)}" for s, d in dates.items() if d)

@@ -36,7 +36,9 @@ def named_in(docs: list[dict[str, Any]]) -> Counter[str]:
     for doc in docs:
         for key, value in (doc.get("meta") or {}).items():
             if str(key).lower().rstrip("s") in ("guest", "speaker", "host", "author", "participant"):
-                names.update({str(one).strip() for one in (value if isinstance(value, list) else str(value).split(","))})
+                names.update(
+                    {str(one).strip() for one in (value if isinstance(value, list) else str(value).split(","))}
+                )
     return names
 
 
@@ -52,7 +54,11 @@ def told_people(people: list[dict[str, Any]], asked: list[str], question: str, d
         people = [one for one in people if one["speaker"] in hosts] or people
     many = len(docs) > 1
     key = "words" if "word" in low or ("turn" not in low and "times" not in low and not many) else "turns"
-    if many and any(word in low for word in ("episode", "appear", "document", "file", "show", "guest")) and "word" not in low:
+    if (
+        many
+        and any(word in low for word in ("episode", "appear", "document", "file", "show", "guest"))
+        and "word" not in low
+    ):
         key = "titles"
     size = {one["speaker"]: len(one["titles"]) if key == "titles" else one[key] for one in people}
     people = sorted(people, key=lambda one: (-size[one["speaker"]], -one["words"]))
@@ -67,12 +73,16 @@ def told_people(people: list[dict[str, Any]], asked: list[str], question: str, d
     if not asked and ("most" in low or "least" in low or "often" in low or "fewest" in low) and people:
         best = people[-1] if least else people[0]
         ties = [one["speaker"] for one in people if size[one["speaker"]] == size[best["speaker"]]]
-        parts.append(f"{' and '.join(f'**{name}**' for name in ties[:6])}: **{size[best['speaker']]:,} {unit}**, the {'fewest' if least else 'most'} of {len(people)} {'guests' if 'guest' in low else 'speakers'}.")
+        parts.append(
+            f"{' and '.join(f'**{name}**' for name in ties[:6])}: **{size[best['speaker']]:,} {unit}**, the {'fewest' if least else 'most'} of {len(people)} {'guests' if 'guest' in low else 'speakers'}."
+        )
         if key == "titles" and len(ties) == 1:
             parts.append("\n".join(f"- {title}" for title in best["titles"]))
     elif not asked:
         kind = "guests" if "guest" in low else "hosts" if "host" in low and hosts else "speakers"
-        parts.append(f"**{len(people)} {kind}** are named in the text: {', '.join(one['speaker'] for one in people[:40])}{' …' if len(people) > 40 else ''}.")
+        parts.append(
+            f"**{len(people)} {kind}** are named in the text: {', '.join(one['speaker'] for one in people[:40])}{' …' if len(people) > 40 else ''}."
+        )
         if kind == "speakers" and hosts:
             parts.append(f"In most of the documents: {', '.join(hosts)}; they are probably the hosts.")
     rows = [(one["speaker"], len(one["titles"]), one["turns"], one["words"]) for one in people[:40]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+
 from .ranking import words
 
 
@@ -29,7 +30,8 @@ def pick(
                     score += share * sum(weights[w] for w in stems[i - back] - stems[i])
                     break
             score += 0.3 * (here - sum(weights[w] for w in stems[i]))
-            if looks_for and re.search(looks_for, said):
+            # What looks like an answer is none where it only repeats the question.
+            if looks_for and any(set(words(m[0])) - weights.keys() for m in re.finditer(looks_for, said)):
                 score += 0.25 * total
             score *= 0.6 if said.endswith("?") else 0.75 if len(said) < 25 or len(stems[i]) == 0 else 1.0
             scores.append(0.0 if only and speaker not in only else score)
@@ -52,7 +54,11 @@ def pick(
                     break
             used |= set(range(first, last + 1))
             offset, time, speaker, _ = passage[first]
-            asked = passage[first - 1][3] if first and passage[first - 1][3].endswith("?") and passage[first - 1][2] != speaker else ""
+            asked = (
+                passage[first - 1][3]
+                if first and passage[first - 1][3].endswith("?") and passage[first - 1][2] != speaker
+                else ""
+            )
             quote = " ".join(said for _, _, _, said in passage[first : last + 1])
             has = sorted(set().union(*stems[first : last + 1], set(words(asked)) & weights.keys()))
             found = {"title": title, "time": time, "speaker": speaker, "offset": offset, "quote": quote, "asked": asked}

@@ -13,15 +13,20 @@ def stem(word: str) -> str:
     word = re.sub(r"['’]s?$", "", word)
     if len(word) < 4 or not word.isascii():
         return word
-    if word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        word = word[:-3] + "y" if word.endswith("ies") else word[:-2] if word.endswith(("xes", "ches", "shes", "sses")) else word[:-1]
+    if word.endswith("ies"):
+        word = word[:-3] + "y"
+    elif word.endswith(("xes", "ches", "shes", "sses")):
+        word = word[:-2]
+    elif word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        word = word[:-1]
     # How much has to be left before an ending counts as one: "creation" loses its "ion", "station" does not.
-    for ending, left in (("ation", 4), ("ing", 3), ("ied", 2), ("ed", 3), ("ly", 4), ("ment", 5), ("ion", 5), ("er", 5), ("or", 5)):
-        rest = word[: -len(ending)]
-        if word.endswith(ending) and len(rest) >= left and re.search("[aeiouy]", rest) and not word.endswith("eed"):
-            if ending not in ("er", "or") or len(re.findall("[aeiouy]+[^aeiouy]", rest)) > 1:
-                word = rest + ("y" if ending == "ied" else "")
-                break
+    left = {"ation": 4, "ing": 3, "ied": 2, "ed": 3, "ly": 4, "ment": 5, "ion": 5, "er": 5, "or": 5}
+    for ending in left:
+        rest = word.removesuffix(ending)
+        enough = len(rest) >= left[ending] and len(re.findall("[aeiouy]+", rest)) > (ending in ("er", "or"))
+        if rest != word and enough and not word.endswith("eed"):
+            word = rest + ("y" if ending == "ied" else "")
+            break
     word = re.sub(r"([bdfgmnprt])\1$", r"\1", word.replace("our", "or") if len(word) > 5 else word)
     word = re.sub("is(e?)$", r"iz\1", word) if len(word) > 5 else word  # organise, organize
     return word[:-1] if word.endswith("e") and len(word) > 3 else word
@@ -72,7 +77,9 @@ class Index:
         there = len(self.where.get(word, ()))
         return math.log(1 + (len(self.passages) - there + 0.5) / (there + 0.5)) if there else 0.0
 
-    def search(self, terms: dict[str, float], pairs: list[tuple[str, str]], titles: list[list[str]]) -> list[tuple[float, int]]:
+    def search(
+        self, terms: dict[str, float], pairs: list[tuple[str, str]], titles: list[list[str]]
+    ) -> list[tuple[float, int]]:
         """Score passages for weighted stems, best first. ``pairs``: stems that stand side by side in the question.
         A passage is worth more where its document's title has words of the question."""
         scores: dict[int, float] = defaultdict(float)
@@ -87,14 +94,28 @@ class Index:
         for one, two in pairs:
             for number in self.where.get(one, {}).keys() & self.where.get(two, {}).keys():
                 d, a, b = self.passages[number]
-                if any(pair == (one, two) for i in range(a, b) for pair in zip(self.texts[d][i], self.texts[d][i][1:], strict=False)):
+                if any(
+                    pair == (one, two)
+                    for i in range(a, b)
+                    for pair in zip(self.texts[d][i], self.texts[d][i][1:], strict=False)
+                ):
                     scores[number] += 0.5 * (self.idf(one) + self.idf(two))
-        named = [1 + 0.3 * sum(weight for word, weight in terms.items() if weight >= 1 and word in title) / (1 + sum(w >= 1 for w in terms.values())) for title in titles]
-        worth = ((score * (0.4 + min(1.2, hits[n] / total)) * named[self.passages[n][0]], n) for n, score in scores.items())
+        named = [
+            1
+            + 0.3
+            * sum(weight for word, weight in terms.items() if weight >= 1 and word in title)
+            / (1 + sum(w >= 1 for w in terms.values()))
+            for title in titles
+        ]
+        worth = (
+            (score * (0.4 + min(1.2, hits[n] / total)) * named[self.passages[n][0]], n) for n, score in scores.items()
+        )
         return sorted(worth, key=lambda one: (-one[0], one[1]))
 
 
-def tasks_of(ranked: list[tuple[float, int]], index: Index, talk: list[Any], docs: list[Any], weights: dict[str, float]) -> list[dict[str, Any]]:
+def tasks_of(
+    ranked: list[tuple[float, int]], index: Index, talk: list[Any], docs: list[Any], weights: dict[str, float]
+) -> list[dict[str, Any]]:
     """The best passages as work for children: a task is one document, or one part of it where there are few. Best first."""
     parts = max(1, 8 // len(docs))
     tasks: dict[tuple[int, int], list[int]] = {}

@@ -17,13 +17,16 @@ CLOCK = r"\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?"
 TIME = re.compile(rf"\\?[\[(]({CLOCK})\\?[\])]\s*|^({CLOCK})(?=\s)\s*")
 TURN = re.compile(r"\*\*([^*:\n]{2,40}):?\*\*:?\s*|([A-Z][\w.'’-]*(?: [A-Z&][\w.'’-]*){0,3})(?: \([^)\n]{1,30}\))?:\s+")
 NO_NAMES = {"Break", "Note", "Title", "Part", "Chapter", "Question", "Answer", "Link", "Links", "Source", "Update"}
-WHO, WHAT = {"speaker", "speakers", "name", "names"}, {"text", "utterance", "utterances", "content", "message", "transcript"}
+WHO, WHAT = (
+    {"speaker", "speakers", "name", "names"},
+    {"text", "utterance", "utterances", "content", "message", "transcript"},
+)
 WHEN = {"time", "timestamp", "start", "ts"}
 
 
 def runs_of_text(text: str) -> list[Run]:
     """Runs of a plain, Markdown, WebVTT or SubRip transcript."""
-    names = Counter(m[2] for m in re.finditer(rf"^{TURN.pattern}", text, re.M) if m[2])
+    names = Counter(m[2] for m in re.finditer(rf"^(?:\\?[\[(]{CLOCK}\\?[\])] *)?(?:{TURN.pattern})", text, re.M) if m[2])
     cues = "-->" in text[:20000]
     timed = len(re.findall(rf"^{CLOCK}\s", text[:20000], re.M)) > 5  # "00:12:30 words" on each line
     runs: list[Run] = []
@@ -46,7 +49,11 @@ def runs_of_text(text: str) -> list[Run]:
             continue
         heading = said.startswith("#")
         at = start + line.index(said[0])
-        while mark := TIME.match(said) or (TURN.match(said) if not cues or said[:2] == "**" else None) or re.match(r"<v(?:\.\S+)? ([^>]+)>()", said):
+        while (
+            mark := TIME.match(said)
+            or (TURN.match(said) if not cues or said[:2] == "**" else None)
+            or re.match(r"<v(?:\.\S+)? ([^>]+)>()", said)
+        ):
             name = (mark[1] or mark[2]).strip()
             if mark.re is TIME:
                 time = name
@@ -75,7 +82,12 @@ def runs_of_records(text: str, records: list[Any]) -> list[Run]:
 
     def place(value: str) -> int:
         nonlocal cursor
-        for form in (value, json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1], value.replace('"', '""')):
+        for form in (
+            value,
+            json.dumps(value, ensure_ascii=False)[1:-1],
+            json.dumps(value)[1:-1],
+            value.replace('"', '""'),
+        ):
             if (found := text.find(form[:60], cursor, cursor + 9000)) >= 0:
                 cursor = found + len(form)
                 return found
@@ -84,7 +96,10 @@ def runs_of_records(text: str, records: list[Any]) -> list[Run]:
     def walk(node: Any, label: str) -> None:
         if isinstance(node, dict):
             keys = {str(key).lower(): key for key in node}
-            who, what = next((keys[k] for k in keys if k in WHO), None), next((keys[k] for k in keys if k in WHAT), None)
+            who, what = (
+                next((keys[k] for k in keys if k in WHO), None),
+                next((keys[k] for k in keys if k in WHAT), None),
+            )
             if who is not None and what is not None:
                 when = next((str(node[keys[k]]) for k in keys if k in WHEN), "")
                 name = node[who] if isinstance(node[who], str) else ", ".join(map(str, node[who] or []))
@@ -93,7 +108,18 @@ def runs_of_records(text: str, records: list[Any]) -> list[Run]:
                 runs.append((name, [(place(one), when, one) for one in clean]))
             elif node and all(not isinstance(value, dict | list) for value in node.values()) and len(node) > 2:
                 at = place(str(next(iter(node.values()))))
-                runs.append(("", [(at, "", "; ".join(f"{key}: {value}" for key, value in node.items() if value not in ("", None)))]))
+                runs.append(
+                    (
+                        "",
+                        [
+                            (
+                                at,
+                                "",
+                                "; ".join(f"{key}: {value}" for key, value in node.items() if value not in ("", None)),
+                            )
+                        ],
+                    )
+                )
             else:
                 for key, value in node.items():
                     walk(value, str(key))
@@ -121,7 +147,9 @@ def records_of(text: str, name: str = "") -> list[Any] | None:
             except ValueError:
                 return None
     header = text.lstrip("\ufeff").split("\n", 1)[0]
-    if not name.lower().endswith((".csv", ".tsv")) and (len(header) > 300 or "-->" in text[:500] or re.search(r"[.!?:]\s", header)):
+    if not name.lower().endswith((".csv", ".tsv")) and (
+        len(header) > 300 or "-->" in text[:500] or re.search(r"[.!?:]\s", header)
+    ):
         return None
     mark = max("\t;,|", key=header.count)
     rows = list(csv.reader(io.StringIO(text.lstrip("\ufeff")), delimiter=mark)) if mark in header else []
@@ -141,13 +169,19 @@ def sentences(document: dict[str, Any]) -> list[Sentence]:
         for _, _, words in parts:
             starts.append(len(whole))
             whole += words + " "
-        ends = [m.end() for m in re.finditer(r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)(?<!\b[A-Z])[.!?…][\"'”’)\]]*\s+(?=[^a-z\s])|[。！？]", whole)]
+        ends = [
+            m.end()
+            for m in re.finditer(
+                r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)(?<!\b[A-Z])[.!?…][\"'”’)\]]*\s+(?=[^a-z\s])|[。！？]",
+                whole,
+            )
+        ]
         here = 0
         for end in [*ends, len(whole)]:
             while here < end:
                 # Speech recognition may leave out every full stop.
                 cut = end if end - here <= 500 else whole.rfind(" ", here, here + 300) + 1 or here + 300
-                if (one := whole[here:cut].strip()):
+                if one := whole[here:cut].strip():
                     part = bisect.bisect_right(starts, here) - 1
                     at, time = parts[part][0] + here - starts[part], parts[part][1]
                     if not text.startswith(one[:10], at):  # a tag or an escape before it

@@ -33,6 +33,12 @@ def arithmetic(expression: str) -> float | int:
             return OPERATORS[type(node.op)](work(node.operand))
         raise ValueError("not arithmetic")
 
-    clean = re.sub(r"(?<=\d),(?=\d{3})", "", expression).replace("^", "**").replace("×", "*").replace("÷", "/").replace("−", "-")
+    clean = (
+        re.sub(r"(?<=\d),(?=\d{3})", "", expression)
+        .replace("^", "**")
+        .replace("×", "*")
+        .replace("÷", "/")
+        .replace("−", "-")
+    )
     result: float | int = work(ast.parse(clean.strip(), mode="eval").body)
     return result

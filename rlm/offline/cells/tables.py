@@ -31,7 +31,9 @@ def frame_of(records: list[Any]) -> pd.DataFrame | None:
     """The records as a table with numbers and dates as such; of nested JSON, the longest list of records in it."""
     flat = [r for r in records if isinstance(r, dict)]
     if len(flat) < 2:
-        lists = [v for r in flat for v in r.values() if isinstance(v, list) and v and all(isinstance(x, dict) for x in v)]
+        lists = [
+            v for r in flat for v in r.values() if isinstance(v, list) and v and all(isinstance(x, dict) for x in v)
+        ]
         flat = max(lists, key=len) if lists else []
     if len(flat) < 2:
         return None
@@ -46,7 +48,12 @@ def frame_of(records: list[Any]) -> pd.DataFrame | None:
         if len(filled) and numbers.notna().mean() > 0.9:
             frame[column] = numbers.reindex(frame.index)
         elif len(filled) and filled.str.match(r"\d{4}-\d\d?-\d\d?|\d{1,2}[/.]\d{1,2}[/.]\d{4}").mean() > 0.9:
-            dates = pd.to_datetime(filled, errors="coerce", format="mixed", dayfirst=bool(filled.str.match(r"(?:1[3-9]|2\d|3[01])[/.]").any()))
+            dates = pd.to_datetime(
+                filled,
+                errors="coerce",
+                format="mixed",
+                dayfirst=bool(filled.str.match(r"(?:1[3-9]|2\d|3[01])[/.]").any()),
+            )
             frame[column] = dates.reindex(frame.index)
         else:
             frame[column] = text.where(text.index.isin(filled.index), None)
@@ -58,7 +65,11 @@ def column_in(text: str, columns: list[str]) -> list[str]:
     asked = words(text)
     named = []
     for column in columns:
-        stems = [w for w in words(re.sub(r"([a-z])([A-Z])", r"\1 \2", column).replace("_", " ")) if w not in ("of", "the", "id")]
+        stems = [
+            w
+            for w in words(re.sub(r"([a-z])([A-Z])", r"\1 \2", column).replace("_", " "))
+            if w not in ("of", "the", "id")
+        ]
         hits = [asked.index(w) for w in stems if w in asked]
         if hits and len(hits) >= 0.5 * len(stems):
             named.append((-len(hits) / len(stems), -len(hits), min(hits), column))
@@ -76,7 +87,11 @@ def plan_table(question: str, frame: pd.DataFrame) -> dict[str, Any]:
         if column in numeric or column in dates:
             continue
         for value in sorted({str(v) for v in frame[column].dropna()}, key=len, reverse=True)[:5000]:
-            if len(value) > 1 and len(value) < 60 and re.search(rf"(?<!\w){re.escape(value)}(?:['’]s)?(?!\w)", rest, re.I if len(value) > 3 else 0):
+            if (
+                len(value) > 1
+                and len(value) < 60
+                and re.search(rf"(?<!\w){re.escape(value)}(?:['’]s)?(?!\w)", rest, re.I if len(value) > 3 else 0)
+            ):
                 if not any(w == column for w, _, _ in where) and words(value) != words(column):
                     where.append((column, "==", value))
                     rest = re.sub(rf"(?<!\w){re.escape(value)}(?:['’]s)?(?!\w)", " ", rest, flags=re.I)
@@ -85,7 +100,13 @@ def plan_table(question: str, frame: pd.DataFrame) -> dict[str, Any]:
             number = float(match[1].replace(",", ""))
             before = column_in(rest[: match.start()], numeric) or column_in(rest[match.end() :], numeric)
             if dates and 1500 < number < 2200 and (not before or re.search("after|since|before", match[0], re.I)):
-                where.append((dates[0], sign, pd.Timestamp(int(number) + (sign == ">" and "since" not in match[0].lower()), 1, 1)))
+                where.append(
+                    (
+                        dates[0],
+                        sign,
+                        pd.Timestamp(int(number) + (sign == ">" and "since" not in match[0].lower()), 1, 1),
+                    )
+                )
             elif before or numeric:
                 where.append(((before or numeric[-1:])[-1] if len(before) < 2 else before[0], sign, number))
             rest = rest.replace(match[0], " ")
@@ -95,7 +116,9 @@ def plan_table(question: str, frame: pd.DataFrame) -> dict[str, Any]:
             where.append(((years or dates)[0], "year" if not years else "==", int(match[2])))
             rest = rest.replace(match[2], " ")
     by: list[str] = []
-    group = re.search(r"\b(?:by|per|for each|each|for every|every|grouped by|broken down by)\s+((?:\w+\W*){1,4})", rest, re.I)
+    group = re.search(
+        r"\b(?:by|per|for each|each|for every|every|grouped by|broken down by)\s+((?:\w+\W*){1,4})", rest, re.I
+    )
     if group:
         by = [c for c in column_in(group[1], columns) if c not in [w for w, _, _ in where]][:2]
     which = re.search(r"\b(?:which|what|who)\b(?:\s+\w+){0,2}", rest, re.I)
@@ -115,7 +138,13 @@ def plan_table(question: str, frame: pd.DataFrame) -> dict[str, Any]:
     if measure == "count" and re.search(r"\bhow many different\b", rest, re.I):
         measure = "nunique"
     if not of and measure in ("mean", "median", "sum", "max", "min"):
-        of = (([c for c in numeric if not re.search(r"id$|number|year|zip|turn|row", c, re.I)] or numeric)[-1:] or [""])[0] if measure != "count" else ""
+        of = (
+            (([c for c in numeric if not re.search(r"id$|number|year|zip|turn|row", c, re.I)] or numeric)[-1:] or [""])[
+                0
+            ]
+            if measure != "count"
+            else ""
+        )
     return {"where": where, "by": by, "measure": measure, "of": of, "rows": int(top[1]) if top else 0,
             "order": "min" if re.search(r"\b(?:lowest|least|fewest|smallest|min(?:imum)?|cheapest|shortest|earliest|youngest)\b", rest, re.I) else "max",
             "extreme": extreme}  # fmt: skip
@@ -128,7 +157,11 @@ def chosen_rows(frame: pd.DataFrame, where: list[tuple[str, str, Any]]) -> pd.Da
         if sign == "year":
             frame = frame[held.dt.year == value]
         elif sign == "==":
-            frame = frame[held.astype(str).str.lower() == str(value).lower()] if isinstance(value, str) else frame[held == value]
+            frame = (
+                frame[held.astype(str).str.lower() == str(value).lower()]
+                if isinstance(value, str)
+                else frame[held == value]
+            )
         else:
             frame = frame[{">": held > value, "<": held < value, ">=": held >= value, "<=": held <= value}[sign]]
     return frame
@@ -149,7 +182,15 @@ def work_out(frame: pd.DataFrame, plan: dict[str, Any]) -> dict[str, Any]:
     """Run a plan: {"figure", "rows" (records behind it), "head", "said" (the plan in words)}."""
     rows = chosen_rows(frame, plan["where"])
     measure, of, by = plan["measure"] or "count", plan["of"], plan["by"]
-    names = {"mean": "average", "sum": "total", "nunique": "number of different", "count": "number of rows", "max": "highest", "min": "lowest", "median": "median"}
+    names = {
+        "mean": "average",
+        "sum": "total",
+        "nunique": "number of different",
+        "count": "number of rows",
+        "max": "highest",
+        "min": "lowest",
+        "median": "median",
+    }
     of = of or ("" if measure == "count" else str(frame.columns[0]))
     said = names[measure] + (f" {of}" if measure != "count" else "")
     said += "".join(f", where {c} {'is' if s in ('==', 'year') else s} {told(v)}" for c, s, v in plan["where"])
@@ -159,14 +200,48 @@ def work_out(frame: pd.DataFrame, plan: dict[str, Any]) -> dict[str, Any]:
         figures = figures.sort_values(ascending=plan["order"] == "min", kind="stable")
         if plan["rows"]:
             figures = figures.head(plan["rows"])
-        listed = [(*[str(k) for k in (key if isinstance(key, tuple) else (key,))], told(v)) for key, v in figures.items()]
-        return {"figure": None, "first": listed[0] if listed else None, "rows": listed, "head": [*by, said.split(",")[0]], "said": f"{said}, by {' and '.join(by)}", "matched": len(rows)}
+        listed = [
+            (*[str(k) for k in (key if isinstance(key, tuple) else (key,))], told(v)) for key, v in figures.items()
+        ]
+        return {
+            "figure": None,
+            "first": listed[0] if listed else None,
+            "rows": listed,
+            "head": [*by, said.split(",")[0]],
+            "said": f"{said}, by {' and '.join(by)}",
+            "matched": len(rows),
+        }
     shown = [c for c in frame.columns if frame[c].astype(str).str.len().mean() < 80][:7]
     if measure in ("max", "min") and len(rows):
-        best = rows.sort_values(of, ascending=measure == "min", kind="stable", na_position="last").head(plan["rows"] or 5)
-        return {"figure": told(best.iloc[0][of]), "first": None, "rows": [tuple(told(v) for v in r) for r in best[shown].itertuples(index=False)], "head": shown, "said": said, "matched": len(rows), "best": {c: told(best.iloc[0][c]) for c in shown}}
-    figure = len(rows) if measure == "count" else rows[of].nunique() if measure == "nunique" else rows[of].agg(measure) if len(rows) else None
-    return {"figure": told(figure), "first": None, "rows": [tuple(told(v) for v in r) for r in rows[shown].head(12).itertuples(index=False)], "head": shown, "said": said, "matched": len(rows)}
+        best = rows.sort_values(of, ascending=measure == "min", kind="stable", na_position="last").head(
+            plan["rows"] or 5
+        )
+        return {
+            "figure": told(best.iloc[0][of]),
+            "first": None,
+            "rows": [tuple(told(v) for v in r) for r in best[shown].itertuples(index=False)],
+            "head": shown,
+            "said": said,
+            "matched": len(rows),
+            "best": {c: told(best.iloc[0][c]) for c in shown},
+        }
+    figure = (
+        len(rows)
+        if measure == "count"
+        else rows[of].nunique()
+        if measure == "nunique"
+        else rows[of].agg(measure)
+        if len(rows)
+        else None
+    )
+    return {
+        "figure": told(figure),
+        "first": None,
+        "rows": [tuple(told(v) for v in r) for r in rows[shown].head(12).itertuples(index=False)],
+        "head": shown,
+        "said": said,
+        "matched": len(rows),
+    }
 
 
 def told_table(result: dict[str, Any], title: str, size: int) -> str:
@@ -179,11 +254,15 @@ def told_table(result: dict[str, Any], title: str, size: int) -> str:
         lead = f"**{', '.join(names)}** comes first, with **{shown_figure(figure)}** ({said})."
     elif result.get("best"):
         name = next((str(v) for v in result["best"].values() if isinstance(v, str)), "")
-        lead = f"{said[:1].upper() + said[1:]}: **{shown_figure(result['figure'])}**" + (f", in the row of **{name}**." if name else ".")
+        lead = f"{said[:1].upper() + said[1:]}: **{shown_figure(result['figure'])}**" + (
+            f", in the row of **{name}**." if name else "."
+        )
     else:
         lead = f"{said[:1].upper() + said[1:]}: **{shown_figure(result['figure'])}**."
     note = f"*Worked out with pandas from {result['matched']:,} of {size:,} rows of {title}. From the offline extractive model, not a language model: check that this is what you asked.*"
-    return "\n\n".join(part for part in (lead, table(result["head"], result["rows"]) if result["rows"] else "", note) if part)
+    return "\n\n".join(
+        part for part in (lead, table(result["head"], result["rows"]) if result["rows"] else "", note) if part
+    )
 
 
 def shown_figure(figure: Any) -> str:
