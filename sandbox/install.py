@@ -33,7 +33,7 @@ def root() -> Path:
 
 @functools.cache
 def _lock_digest() -> str:
-    version = os.readlink(SYSTEM_PYTHON) if SYSTEM_PYTHON.is_symlink() else "python3"
+    version = str(SYSTEM_PYTHON.readlink()) if SYSTEM_PYTHON.is_symlink() else "python3"
     return hashlib.sha256(LOCK.read_bytes() + version.encode()).hexdigest()[:12]
 
 
@@ -53,6 +53,9 @@ def installed(base: Path | None = None) -> Path:
     """The prefix in use. Raises SandboxUnavailable, saying what to do, where there is none."""
     for place in [base] if base else [root(), ROOT]:
         if (prefix(place) / "done").exists():
+            return prefix(place)
+        if _reusable(place) is not None and os.access(place, os.W_OK):
+            _build(prefix(place))  # only the guest is new: no network, a moment
             return prefix(place)
     raise SandboxUnavailable(
         f"the sandbox is not installed in {prefix(base)}: run `python -m sandbox install`"

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import socket
+import struct
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -162,25 +163,26 @@ class Jail:
     def _event(self) -> None:
         for _ in range(256):
             try:
-                data = self._launched.control.recv(1 << 16)
+                data, ancillary, _, _ = self._launched.control.recvmsg(1 << 16, socket.CMSG_SPACE(12))
             except BlockingIOError:
                 return
             except OSError:
-                data = b""
+                data, ancillary = b"", []
             if not data:
                 self._lost()
                 return
             try:
-                self._take(json.loads(data))
+                self._take(json.loads(data), ancillary)
             except (ValueError, KeyError, TypeError, RecursionError):
                 self._launched.kill()  # the zygote runs no cells: nonsense from it means that it is lost
                 self._lost()
                 return
 
-    def _take(self, event: dict[str, Any]) -> None:
+    def _take(self, event: dict[str, Any], ancillary: list[Any]) -> None:
         kind = event["op"]
         if kind == "ready":
             self.report = {str(k): bool(v) for k, v in event["report"].items()}
+            self.report["not root outside"] = self._launched.identity.uid == _sender(ancillary) != 0
             flaws = [name for name, good in self.report.items() if not good]
             if not self._ready.done():
                 if flaws:
@@ -236,3 +238,11 @@ def _tool(tool: str | Mapping[str, str]) -> dict[str, str]:
         words = tool.split("def ", 1)[-1].split("(", 1)[0].strip()
         return {"name": words if words.isidentifier() else "tool", "source": tool}
     return {"name": str(tool["name"]), "source": str(tool["source"])}
+
+
+def _sender(ancillary: list[Any]) -> int:
+    """The uid of who wrote, as the kernel says it and as it is called out here."""
+    for level, kind, raw in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            return int(struct.unpack("=iII", raw)[1])
+    return 0

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sandbox.errors import SandboxUnavailable
 from sandbox.guest import filter as calls
@@ -20,10 +21,11 @@ from sandbox.install import PACKAGE, USERS
 from sandbox.memory import new_memfd
 
 BACKENDS = ("firejail", "bubblewrap")
-PROC_HIDDEN = (
-    "cmdline version meminfo config.gz net modules kallsyms kmsg keys key-users interrupts iomem ioports diskstats"
-    " partitions vmstat bus fs driver irq acpi tty stat uptime loadavg"
-).split()
+PROC_HIDDEN = [
+    "cmdline", "version", "meminfo", "config.gz", "net", "modules", "kallsyms", "kmsg", "keys", "key-users", "interrupts",
+    "iomem", "ioports", "diskstats", "partitions", "vmstat", "bus", "fs", "driver", "irq", "acpi", "tty", "stat", "uptime",
+    "loadavg",
+]  # fmt: skip
 ENVIRONMENT = {
     "PATH": "/usr/bin",
     "LANG": "C.UTF-8",
@@ -81,7 +83,9 @@ deterministic-exit-code
 deterministic-shutdown
 """
 # A whitelist of something that is not there empties the whole top directory.
-EMPTIED = ("usr/local usr/include usr/sbin usr/src usr/games usr/libexec var run srv opt").split()
+EMPTIED = [
+    "usr/local", "usr/include", "usr/sbin", "usr/src", "usr/games", "usr/libexec", "var", "run", "srv", "opt",
+]  # fmt: skip
 
 
 @dataclass
@@ -157,7 +161,7 @@ def profile(prefix: Path, home: str) -> str:
     ]  # fmt: skip
     whitelist += [f"/{d}/rlm-none" for d in EMPTIED if Path("/", d).is_dir()]
     blacklist = ["/sys", "/boot"]
-    blacklist += sorted(f"/{d}" for d in os.listdir("/") if d not in KNOWN_TOP and d not in ("sys", "boot"))
+    blacklist += sorted(str(p) for p in Path("/").iterdir() if p.name not in {*KNOWN_TOP, "sys", "boot"})
     if prefix.parts[1] not in KNOWN_TOP:  # a prefix at the top of the disk: its directory must stay
         blacklist = [d for d in blacklist if d != f"/{prefix.parts[1]}"]
     blacklist += [f"/proc/{x}" for x in PROC_HIDDEN if Path("/proc", x).exists()]
@@ -202,7 +206,7 @@ class Launched:
         """The launcher has read its profile: nothing of it stays on disk."""
         for path in self._paths:
             with contextlib.suppress(OSError):
-                os.unlink(path)
+                Path(path).unlink()
         self._paths = []
 
     def messages(self) -> str:
@@ -237,8 +241,8 @@ def launch(backend: str, prefix: Path, run_memory_mb: int) -> Launched:
             fd, path = tempfile.mkstemp(prefix="rlmweb-jail-", suffix=".profile")
             paths.append(path)
             os.fchmod(fd, 0o644)  # firejail reads it as the jail's user; there is nothing private in it
-            with open(fd, "w") as file:
-                file.write(profile(prefix, identity.home))
+            os.write(fd, profile(prefix, identity.home).encode())
+            os.close(fd)
             command = [program, f"--profile={path}", *python]
         else:
             fd = new_memfd()
@@ -247,10 +251,10 @@ def launch(backend: str, prefix: Path, run_memory_mb: int) -> Launched:
             os.lseek(fd, 0, os.SEEK_SET)
             command = [*bubblewrap_command(program, prefix, fd, environment), *python]
         root = os.geteuid() == 0
-        process = subprocess.Popen(
-            command, stdin=theirs, stdout=log, stderr=log, close_fds=True, pass_fds=extra, cwd="/", env=environment,
-            start_new_session=True, user=identity.uid if root else None, group=identity.gid if root else None,
-            extra_groups=[] if root else None,
+        drop: dict[str, Any] = {"user": identity.uid, "group": identity.gid, "extra_groups": []} if root else {}
+        process: subprocess.Popen[bytes] = subprocess.Popen(
+            command, stdin=theirs.fileno(), stdout=log, stderr=log, close_fds=True, pass_fds=extra, cwd="/", env=environment,
+            start_new_session=True, **drop,
         )  # fmt: skip
     except BaseException:
         Launched(None, ours, identity, log, paths).release()  # type: ignore[arg-type]
@@ -260,4 +264,5 @@ def launch(backend: str, prefix: Path, run_memory_mb: int) -> Launched:
         for fd in extra:
             os.close(fd)
     ours.setblocking(False)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # the kernel says who writes
     return Launched(process, ours, identity, log, paths)

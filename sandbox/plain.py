@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from sandbox.guest.crossing import TAG, Decoder
+from sandbox.guest.crossing import TAG, Decoder, zone_from
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000, "m": 1 / 60, "h": 1 / 3600, "D": 1 / 86400, "W": 1 / 604800}
@@ -41,6 +41,23 @@ def moment(ticks: int, unit: str) -> Any:
         return (EPOCH + datetime.timedelta(seconds=round(ticks / per))).replace(tzinfo=None).isoformat()
     except OverflowError:
         return f"{ticks} {unit}"
+
+
+def zoned(ticks: int, unit: str, zone: Any) -> Any:
+    """A moment kept in UTC, as its zone's clock shows it."""
+    text = moment(ticks, unit)
+    if text is None:
+        return None
+    try:
+        return datetime.datetime.fromisoformat(f"{text[:26]}+00:00").astimezone(zone_from(zone)).isoformat()
+    except (ValueError, OSError, OverflowError, KeyError, TypeError):
+        return f"{text}Z"
+
+
+def period(ordinal: int, freq: str) -> str:
+    if freq in ("M", "D"):
+        return str(moment(ordinal, freq))
+    return f"{ordinal} {freq}"
 
 
 def span(ticks: int, unit: str) -> Any:
@@ -115,10 +132,8 @@ class Tables(Decoder):
             for code in self.cells(a["v"]):
                 yield names[code] if 0 <= code < len(names) else None
         elif kind == "dtz":
-            offset = str(a["z"]) if isinstance(a["z"], str) else ""
             for ticks in self.cells(a["v"]):
-                text = moment(ticks, a["u"])
-                yield None if text is None else f"{text}Z{f' [{offset}]' if offset and offset != 'UTC' else ''}"
+                yield zoned(ticks, a["u"], a["z"])
         elif kind in ("msk", "str"):
             values = iter(self.item(a["v"])) if kind == "str" else self.cells(a["v"])
             for value, missing in zip(values, self.cells(a["m"]), strict=False):
@@ -128,7 +143,7 @@ class Tables(Decoder):
                 yield f"({left}, {right}) {a['x']}"
         elif kind == "per":
             for ordinal in self.cells(a["v"]):
-                yield f"{ordinal} {a['f']}"
+                yield period(ordinal, a["f"])
         else:
             raise ValueError("an unknown column")
 
@@ -152,8 +167,8 @@ class Tables(Decoder):
             for values in zip(*columns, strict=False):
                 yield dict(zip(names, values, strict=False))
         else:
-            for key, *values in zip(self.index(x["i"]), *columns, strict=False):
-                yield {"index": key, **dict(zip(names, values, strict=False))}
+            for key, *rest in zip(self.index(x["i"]), *columns, strict=False):
+                yield {"index": key, **dict(zip(names, rest, strict=False))}
 
     def length(self, x: Any) -> int | None:
         """Rows of a frame, series or index; first axis of an array."""
@@ -187,14 +202,13 @@ class Tables(Decoder):
         if tag == "ar":
             return list(self.column(x))
         if tag == "ts":
-            text = moment(x["v"], x["u"])
-            return text if x["z"] is None else f"{text}Z"
+            return moment(x["v"], x["u"]) if x["z"] is None else zoned(x["v"], x["u"], x["z"])
         if tag == "pt":
             return span(x["v"], x["u"])
         if tag in ("nat", "na"):
             return None
         if tag == "pe":
-            return f"{x['v']} {x['f']}"
+            return period(x["v"], x["f"])
         if tag == "iv":
             return tuple(self.items(x))
         return super().other(tag, x)

@@ -527,5 +527,5 @@ def _value(sizes: Any, blob: Memory) -> Value | None:
 def _variable(row: Any) -> Variable:
     if type(row) is not dict:
         return Variable("?", "?", "", "")
-    texts = [harmless(str(row.get(key, ""))[:200]) for key in ("name", "type", "size", "preview")]
-    return Variable(*texts, is_context=row.get("is_context") is True)
+    name, kind, size, preview = (harmless(str(row.get(key, ""))[:200]) for key in ("name", "type", "size", "preview"))
+    return Variable(name, kind, size, preview, row.get("is_context") is True)

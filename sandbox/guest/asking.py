@@ -18,6 +18,8 @@ from .wire import Closed, Frame, Wire
 class LLMQueryError(RuntimeError):
     """What the host could not do, in its words."""
 
+    __module__ = "builtins"  # shown without a package
+
 
 class Host:
     """The other end of the wire, as cells use it."""
@@ -49,7 +51,8 @@ class Host:
         return self.decode(bytes(blob[region : region + skeleton]), blob[:region])
 
     def submit(self, name: str, options: dict[str, Any], *value: Any, same: bool = False) -> concurrent.futures.Future[Any]:
-        sizes, buffers = None, []
+        sizes: list[int] | None = None
+        buffers: list[Any] = []
         if value and not same:
             sizes, buffers = self.pack(value[0])
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()

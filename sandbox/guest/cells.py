@@ -65,7 +65,7 @@ class ShowVars(ast.NodeTransformer):
 
 def remember(filename: str, source: str) -> None:
     """Let tracebacks and inspect find the source. No modification time: the entry is never dropped."""
-    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)  # type: ignore[assignment]
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
 
 
 def prepare(source: str, number: int, awaited: frozenset[str]) -> tuple[types.CodeType, frozenset[str]]:

@@ -427,7 +427,7 @@ def _defaultdict(d: Decoder, x: Any) -> Any:
 
 def _moment(d: Decoder, x: Any) -> Any:
     *parts, fold = x["v"]
-    return datetime.datetime(*parts).replace(fold=fold, tzinfo=zone_from(x["z"]))
+    return datetime.datetime(*parts).replace(fold=fold, tzinfo=zone_from(x["z"]))  # noqa: DTZ001 (its zone, or none)
 
 
 def _clock(d: Decoder, x: Any) -> Any:

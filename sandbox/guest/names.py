@@ -115,7 +115,7 @@ class Names:
         def call(*args: Any, **kwargs: Any) -> Any:
             inspect.signature(function).bind(*args, **kwargs)
             note = {"name": name, "started": False}
-            coroutine = run(note, args, kwargs)
+            coroutine: Any = run(note, args, kwargs)
             coroutine.__name__ = coroutine.__qualname__ = name
             self.unawaited.append(note)
             return coroutine
@@ -202,7 +202,7 @@ class Names:
                 results.append(f"Error: {error}")  # in place, as text: what code for this dialect looks for
         return results
 
-    def _final_var(self, name: str) -> str:
+    def _final_var(self, name: Any) -> str:
         """End this call with the variable of that name."""
         scope = sys._getframe(1).f_globals
         if not isinstance(name, str):
@@ -239,7 +239,8 @@ def schema_of(schema: Any) -> Any:
         return schema
     if isinstance(schema, type) and schema in SIMPLE_SCHEMAS:
         return SIMPLE_SCHEMAS[schema]
-    origin, args = getattr(schema, "__origin__", None), getattr(schema, "__args__", ())
+    origin: Any = getattr(schema, "__origin__", None)
+    args: tuple[Any, ...] = getattr(schema, "__args__", ())
     if origin is list and len(args) == 1:
         return {"type": "array", "items": schema_of(args[0])}
     if origin is dict and len(args) == 2:

@@ -39,7 +39,7 @@ class Output:
             context = contextvars.copy_context()
             return start(context.run, (function, *args), kwargs or {})
 
-        _thread.start_new_thread = start_in_context  # type: ignore[assignment]
+        _thread.start_new_thread = start_in_context
         threading._start_new_thread = start_in_context  # type: ignore[attr-defined]
         pool: Any = concurrent.futures.ThreadPoolExecutor
         submit = pool.submit

@@ -134,9 +134,9 @@ class Repl:
         self._restore(quiet=False)
         self.history.append(self.output.end())
         done: dict[str, Any] = {"op": "done", "cell": number, "error": error, "interrupted": interrupted}
-        sizes, buffers = final.packed if final.packed is not None else (None, [])
-        final.packed = None
-        self.wire.send(done | {"notes": self.notes[:20], "value": sizes, "final_name": final.name[:200]}, buffers)
+        packed, final.packed = final.packed, None
+        done |= {"notes": self.notes[:20], "value": packed[0] if packed else None, "final_name": final.name[:200]}
+        self.wire.send(done, packed[1] if packed else [])
 
     def _execute(self, source: str, number: int) -> str:
         try:

@@ -23,15 +23,15 @@ ENVIRONMENT = {
 def examine() -> dict[str, Any]:
     """Name → True where the jail is as it should be."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
-    uid_map = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    uid_map = Path("/proc/self/uid_map").read_text().split()
     return {
-        "not root outside": bool(uid_map) and all(row[1] != "0" and row[2] == "1" for row in uid_map),
+        "one user, not root": len(uid_map) == 3 and uid_map[2] == "1" and os.getuid() == int(uid_map[0]) != 0,
         "no capabilities": not any(int(status[k], 16) for k in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")),
         "no new privileges": status["NoNewPrivs"].strip() == "1",
         "system calls filtered": status["Seccomp"].strip() == "2",
         "no strong group": not STRONG_GROUPS & set(os.getgroups()),
         "no stray descriptors": _stray() == [],
-        "only known top directories": not [d for d in os.listdir("/") if d not in KNOWN_TOP and _readable("/" + d)],
+        "only known top directories": not [p for p in Path("/").iterdir() if p.name not in KNOWN_TOP and _readable(str(p))],
         "nothing writable": not any(os.access(d, os.W_OK) for d in ("/", "/tmp", "/dev/shm", os.environ.get("HOME", "/"))),
         "no sysfs": not _readable("/sys"),
         "no sockets": _no_socket(),
@@ -45,7 +45,7 @@ def _stray() -> list[int]:
     found = []
     for fd in range(3, 256):
         try:
-            where = os.readlink(f"/proc/self/fd/{fd}") if _open(fd) else ""
+            where = str(Path(f"/proc/self/fd/{fd}").readlink()) if _open(fd) else ""
         except OSError:
             where = "socket:?"
         if where and where != "/dev/null" and not where.startswith(("socket:", "pipe:")):
@@ -63,7 +63,7 @@ def _open(fd: int) -> bool:
 
 def _readable(path: str) -> bool:
     try:
-        return bool(os.listdir(path)) if Path(path).is_dir() else os.access(path, os.R_OK)
+        return any(Path(path).iterdir()) if Path(path).is_dir() else os.access(path, os.R_OK)
     except OSError:
         return False
 

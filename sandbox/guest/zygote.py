@@ -125,7 +125,7 @@ class Zygote:
             repl.main(WIRE, CONTEXT if len(fds) > 2 else -1)
         except BaseException:  # noqa: BLE001 (nothing may return into the zygote's loop)
             with contextlib.suppress(BaseException):
-                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+                sys.excepthook(*sys.exc_info())
         finally:
             os._exit(1)
 
