@@ -47,7 +47,13 @@ class Jail:
     async def start(cls, backend: str, prefix: Path, run_memory_mb: int) -> Jail:
         """Launch and wait until the zygote has found its jail without flaw."""
         began = time.perf_counter()
-        launched = await asyncio.to_thread(launch, backend, prefix, run_memory_mb)
+        launching = asyncio.ensure_future(asyncio.to_thread(launch, backend, prefix, run_memory_mb))
+        try:
+            launched = await asyncio.shield(launching)
+        except asyncio.CancelledError:
+            # The thread cannot be called back: what it launches meanwhile must not outlive us.
+            await cls(await launching, backend).close()
+            raise
         jail = cls(launched, backend)
         try:
             async with asyncio.timeout(READY_SECONDS):

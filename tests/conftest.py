@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.scripted.fixture import scripted, scripted_server
+
+__all__ = ["scripted", "scripted_server"]
+
 TESTS = Path(__file__).resolve().parent
 REAL_DATA = TESTS.parent.parent / "shared" / "data"
 

@@ -17,9 +17,7 @@ from analyses.models import Call, Cell, Run, Status
 from analyses.worker import Worker, claim
 from rlm.endpoints import Endpoint
 from tests.factories import make_run, make_workspace
-from tests.scripted.fixture import Scripted, scripted
-
-__all__ = ["scripted"]
+from tests.scripted.fixture import Scripted
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.firejail]
 
