@@ -1,0 +1,338 @@
+"""Every address of the site, asked by everybody: a route without a rule fails here, and so does one that tells too much.
+
+A new route gets a line in RULES (or SOCKETS) saying who may; the walk does the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from channels.testing import WebsocketCommunicator
+from django.contrib.auth import get_user_model
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
+
+from analyses.consumers import GONE
+from analyses.models import Call, Cell, Run, Share, Status
+from tests.workspaces.cast import Cast, make_cast, make_corpus, make_plain_run, make_user
+
+SECRET = "Sesquipedalian"  # stands in every row of Alice's workspace; a stranger must never be shown it
+MEMBERS = ("alice", "adam", "ed", "vera")
+STRANGERS = ("anonymous", "oscar", "removed")  # nobody, an owner of another workspace, who was a member here once
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Who may ask by which method. ``read`` and ``write`` name those among MEMBERS; the other strangers see below."""
+
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    found: bool = True  # the cast has what this route shows: who may read it gets it
+    data: dict[str, str] = field(default_factory=dict)  # a write that is valid
+
+
+class Public(Rule):
+    """For everybody; shows nothing of a workspace."""
+
+
+class Person(Rule):
+    """For whoever is signed in; shows nothing of another's workspace."""
+
+
+class Shared(Rule):
+    """For whoever has a live link; with a revoked one, 404."""
+
+
+EDITORS, ADMINS = ("alice", "adam", "ed"), ("alice", "adam")
+see = Rule(read=MEMBERS)
+part = Rule(read=MEMBERS, found=False)  # a part of a page that a small run does not have
+
+RULES: dict[str, Rule] = {
+    "healthz": Public(),
+    "home": Person(),
+    "workspace-new": Person(),
+    "workspace-settings": Rule(MEMBERS, ADMINS, data={"name": SECRET}),
+    "workspace-home": Rule(MEMBERS, EDITORS, data={"question": f"{SECRET}?"}),
+    "run-list": see,
+    "run-detail": see,
+    "run-stop": Rule(write=EDITORS),
+    "run-answer": part,
+    "call-cells": see,
+    "call-path": part,
+    "cell-children": part,
+    "cell-output": see,
+    "share-make": Rule(write=EDITORS),
+    "share-revoke": Rule(write=EDITORS),
+    "corpus-list": see,
+    "corpus-new": Rule(MEMBERS, EDITORS, found=False),
+    "corpus-detail": see,
+    "share-detail": Shared(),
+    "share-answer": Shared(found=False),
+    "share-call-cells": Shared(),
+    "share-call-path": Shared(found=False),
+    "share-children": Shared(found=False),
+    "share-output": Shared(),
+    # django-allauth's own pages
+    "account_login": Public(),
+    "account_logout": Public(),
+    "account_inactive": Public(),
+    "account_signup": Public(),
+    "account_reset_password": Public(),
+    "account_reset_password_done": Public(),
+    "account_reset_password_from_key": Public(),
+    "account_reset_password_from_key_done": Public(),
+    "account_confirm_email": Public(),
+    "account_email_verification_sent": Public(),
+    "account_confirm_login_code": Public(),
+    "account_reauthenticate": Person(),
+    "account_email": Person(),
+    "account_change_password": Person(),
+    "account_set_password": Person(),
+}
+
+
+def routes(
+    patterns: Any = None, namespace: str = "", taken: tuple[str, ...] = ()
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each route's name and the names of what its address takes."""
+    for pattern in get_resolver().url_patterns if patterns is None else patterns:
+        takes = (*taken, *(getattr(pattern.pattern, "converters", None) or pattern.pattern.regex.groupindex))
+        if isinstance(pattern, URLResolver):
+            inside = f"{namespace}{pattern.namespace}:" if pattern.namespace else namespace
+            yield from routes(pattern.url_patterns, inside, takes)
+        elif isinstance(pattern, URLPattern):
+            yield f"{namespace}{pattern.name}", takes
+
+
+ALL = dict(routes())
+OURS = sorted(name for name in ALL if not name.startswith("admin:"))
+
+
+@dataclass(frozen=True)
+class World:
+    cast: Cast
+    run: Run
+    share: Share
+    revoked: Share
+    clients: dict[str, Client]
+    values: dict[str, Any]
+
+    def path(self, name: str, **other: Any) -> str:
+        values = self.values | other
+        missing = [each for each in ALL[name] if each not in values]
+        assert not missing, f"World.values must say what {missing} of the route {name} is"
+        return reverse(name, kwargs={each: values[each] for each in ALL[name]})
+
+
+def make_world() -> World:
+    cast = make_cast()
+    cast.workspace.name = SECRET
+    cast.workspace.save()
+    removed = make_user("Removed")
+    cast.workspace.members.create(user=removed).delete()
+    corpus = make_corpus(cast.workspace, SECRET)
+    run = make_plain_run(cast.workspace, f"{SECRET}?", corpus_version=corpus.latest, status=Status.DONE, seq=3, calls=1)
+    now = time.time()
+    call = Call.objects.create(
+        run=run, number=1, kind="root", strategy="rlm", model="m", dialect="async", title=SECRET, context_type="str",
+        context_shape="str", status=Status.DONE, queued_at=now, started_at=now, finished_at=now, turns=1, born=1, seq=3,
+    )  # fmt: skip
+    Cell.objects.create(
+        run=run, call=call, call_number=1, number=1, kind="code", status="done", reply=SECRET, code=f"print('{SECRET}')",
+        shown=SECRET, output=SECRET, output_chars=len(SECRET), shown_chars=len(SECRET), started_at=now, replied_at=now,
+        ended_at=now, born=2, seq=3,
+    )  # fmt: skip
+    share = Share.objects.create(run=run)
+    revoked = Share.objects.create(run=run, revoked_at=timezone.now())
+    clients = {name: cast.client(getattr(cast, name)) for name in (*MEMBERS, "oscar")}
+    clients |= {"anonymous": Client(), "removed": cast.client(removed)}
+    values = {
+        "workspace": cast.workspace.slug,
+        "key": run.key,
+        "call": 1,
+        "cell": 1,
+        "share_id": share.pk,
+        "token": share.token,
+        "uidb36": "1",
+    }
+    return World(cast, run, share, revoked, clients, values)
+
+
+def key_of(world: World, name: str) -> dict[str, Any]:
+    """A corpus and a run both call theirs `key`."""
+    return {"key": world.run.corpus_version.corpus.key} if name.startswith(("corpus", "upload", "document")) else {}  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def world(db: None) -> World:
+    return make_world()
+
+
+def refused(response: Any, client: str) -> bool:
+    """What a stranger may be told: that there is nothing, or to sign in, or that the method is wrong."""
+    to_sign_in = response.status_code == 302 and response.headers["Location"].startswith("/accounts/login/")
+    return response.status_code in (404, 405) or (client == "anonymous" and to_sign_in)
+
+
+def shows(response: Any) -> bool:
+    content = b"".join(response.streaming_content) if response.streaming else response.content
+    return SECRET.encode() in content
+
+
+def test_every_route_has_a_rule_and_every_rule_a_route() -> None:
+    assert sorted(RULES) == OURS
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_strangers_are_told_nothing(world: World, name: str) -> None:
+    rule = RULES[name]
+    for stranger in STRANGERS:
+        for method in ("get", "post", "put", "delete"):
+            response = getattr(world.clients[stranger], method)(
+                world.path(name, **key_of(world, name)), data=rule.data or None
+            )
+            if isinstance(rule, Shared):
+                continue
+            assert response.status_code < 500 or name == "healthz"  # which says 503 where no worker runs
+            assert not shows(response), f"{stranger}, {method} {name}"
+            if isinstance(rule, Person) and stranger == "anonymous":
+                assert refused(response, stranger)
+            if not isinstance(rule, Public | Person):
+                assert refused(response, stranger), f"{stranger}, {method} {name}: {response.status_code}"
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if type(RULES[name]) is Rule])
+def test_members_may_what_their_role_allows(world: World, name: str) -> None:
+    rule = RULES[name]
+    for member in MEMBERS:
+        path = world.path(name, **key_of(world, name))
+        read = world.clients[member].get(path)
+        if member in rule.read:
+            assert read.status_code in ((200,) if rule.found else (200, 404, 302)), (
+                f"{member} reads {name}: {read.status_code}"
+            )
+            assert member in rule.read
+        else:
+            assert read.status_code == 405, f"{member} reads {name}: {read.status_code}"
+        write = world.clients[member].post(path, rule.data)
+        if member in rule.write:
+            assert write.status_code < 500
+            assert write.status_code not in (403, 404, 405), f"{member} writes {name}: {write.status_code}"
+        else:
+            assert write.status_code in (403, 405), f"{member} writes {name}: {write.status_code}"
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if isinstance(RULES[name], Shared)])
+def test_a_share_opens_its_own_pages_until_it_is_revoked(world: World, name: str) -> None:
+    for who in (*STRANGERS, *MEMBERS):
+        client = world.clients[who]
+        opened = client.get(world.path(name))
+        assert opened.status_code in ((200,) if RULES[name].found else (200, 404)), f"{who}: {opened.status_code}"
+        for method in ("post", "put", "delete"):
+            assert getattr(client, method)(world.path(name)).status_code in (403, 405)
+        for token in (world.revoked.token, "unknown", world.run.key):
+            response = client.get(world.path(name, token=token))
+            assert response.status_code == 404
+            assert who in MEMBERS or not shows(response)  # a member's own 404 names their workspace
+
+
+def test_a_row_of_another_workspace_is_not_reached_through_ones_own(world: World) -> None:
+    """Oscar owns a workspace: its address with Alice's keys must not open them."""
+    for name in OURS:
+        if "workspace" in ALL[name] and len(ALL[name]) > 1:
+            path = world.path(name, workspace=world.cast.elsewhere.slug, **key_of(world, name))
+            for method in ("get", "post"):
+                response = getattr(world.clients["oscar"], method)(path)
+                assert response.status_code in (404, 405), f"{method} {name}: {response.status_code}"
+                assert not shows(response)
+
+
+def test_the_operators_pages_are_the_operators(world: World) -> None:
+    names = [name for name in ALL if name.startswith("admin:") and not ALL[name]]
+    assert names
+    for name in names:
+        for who in (*STRANGERS, *MEMBERS):
+            response = world.clients[who].get(reverse(name))
+            assert response.status_code in (302, 403, 404), f"{who}: {name} {response.status_code}"
+            assert who in MEMBERS or not shows(response)
+
+
+# — WebSockets: the route's text to who may open it —
+SOCKETS: dict[str, str] = {
+    "ws/w/<slug:workspace>/r/<str:key>/": "members",
+    "ws/s/<str:token>/": "shared",
+}
+
+
+def sockets() -> list[str]:
+    from analyses.routing import websocket_urlpatterns
+
+    return [str(route.pattern) for route in websocket_urlpatterns]
+
+
+def test_every_socket_has_a_rule() -> None:
+    assert sorted(sockets()) == sorted(SOCKETS)
+
+
+@pytest.mark.parametrize("route", list(SOCKETS))
+@pytest.mark.django_db(transaction=True)
+async def test_a_socket_opens_for_those_alone_who_may_see_the_run(route: str) -> None:
+    from rlmweb.asgi import application
+
+    world = await sync_to_async(make_world)()
+    values = {
+        "<slug:workspace>": world.cast.workspace.slug,
+        "<str:key>": world.run.key,
+        "<str:token>": world.share.token,
+    }
+
+    async def opens(who: str, **other: str) -> bool:
+        path = f"/{route}"
+        for name, value in (values | {f"<str:{name}>": value for name, value in other.items()}).items():
+            path = path.replace(name, value)
+        cookies = "; ".join(f"{name}={morsel.value}" for name, morsel in world.clients[who].cookies.items())
+        headers = [(b"cookie", cookies.encode()), (b"origin", b"http://localhost"), (b"host", b"localhost")]
+        socket = WebsocketCommunicator(application, path, headers=headers)  # type: ignore[no-untyped-call]
+        connected, _ = await socket.connect(timeout=5)
+        if not connected:
+            return False
+        try:
+            first = await socket.receive_output(timeout=0.5)
+        except TimeoutError:
+            return True  # open, and nothing to say
+        if first["type"] == "websocket.close":  # accepted first, so that the page hears why and does not come back
+            assert first["code"] == GONE
+            return False
+        await socket.disconnect()
+        return True
+
+    if SOCKETS[route] == "members":
+        assert [who for who in (*MEMBERS, *STRANGERS) if await opens(who)] == list(MEMBERS)
+        assert not await opens("alice", key="unknown")
+    else:
+        assert await opens("anonymous")
+        assert not await opens("anonymous", token=world.revoked.token)
+        assert not await opens("anonymous", token=world.run.key)
+
+
+def test_the_operator_reads_what_the_recorder_writes_and_changes_none_of_it(world: World) -> None:
+    operator = get_user_model().objects.create_superuser("op@example.com", "x")
+    client = Client()
+    client.force_login(operator, backend="django.contrib.auth.backends.ModelBackend")
+    for name, takes in ALL.items():
+        if name.startswith("admin:analyses_") and name.endswith("_changelist"):
+            assert client.get(reverse(name)).status_code == 200, name
+            assert not takes
+    page = client.get(reverse("admin:analyses_run_change", args=[world.run.pk]))
+    assert page.status_code == 200
+    assert b'name="_save"' not in page.content
+    assert (
+        client.post(reverse("admin:analyses_run_change", args=[world.run.pk]), {"status": "failed"}).status_code == 403
+    )
+    assert client.get(reverse("admin:analyses_run_add")).status_code == 403
