@@ -23,6 +23,9 @@ class QuickPoller(Poller):
 
 
 class Program(process.Subprocess):
+    backoff: int  # failures in a row
+    delay: float  # when it may be started again
+
     def change_state(self, new_state: int, expected: bool = True) -> None:
         super().change_state(new_state, expected)
         if self.backoff > LONGEST_WAIT:
