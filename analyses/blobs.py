@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import re
@@ -56,9 +57,13 @@ def workshop() -> Path:
 
 
 class Writer:
-    """A blob being written: `with Writer() as blob: blob.write(…); sha = blob.commit()`. Without commit nothing stays."""
+    """A blob being written: `with Writer() as blob: blob.write(…); sha = blob.commit()`. Without commit nothing stays.
 
-    def __init__(self) -> None:
+    `lazy`: many small blobs in a row; their writer calls `settle` once before a row that is to last names them.
+    """
+
+    def __init__(self, *, lazy: bool = False) -> None:
+        self._lazy = lazy
         descriptor, name = tempfile.mkstemp(dir=workshop(), prefix="part-")
         self._path = Path(name)
         self._file = os.fdopen(descriptor, "wb", buffering=0)
@@ -78,7 +83,7 @@ class Writer:
         """Put the blob in its place, if it is not there yet, and return its name."""
         sha = self._hash.hexdigest()
         place = _local(sha)
-        if _touch(sha):
+        if _touch(sha, self.size):
             self._drop()
             return sha
         if place is None:
@@ -87,7 +92,8 @@ class Writer:
             with self._path.open("rb") as source:
                 _storage().save(_key(sha), File(source))
         else:
-            os.fsync(self._file.fileno())  # a name must never stand for bytes that a power cut took away
+            if not self._lazy:
+                os.fsync(self._file.fileno())  # a name must never stand for bytes that a power cut took away
             self._file.close()
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path.replace(place)
@@ -106,15 +112,31 @@ class Writer:
         self._drop()
 
 
-def _touch(sha: str) -> bool:
-    """Say whether the blob is kept, and if so mark it as used now: `age` is what spares it from being swept."""
+def _touch(sha: str, size: int) -> bool:
+    """Say whether the blob is kept, and if so mark it as used now: `age` is what spares it from being swept.
+
+    One of another size is what a power cut left of a lazy blob: it is written again.
+    """
     if (place := _local(sha)) is None:
         return _storage().exists(_key(sha))
     try:
         os.utime(place)
+        return place.stat().st_size == size
     except FileNotFoundError:
         return False
-    return True
+
+
+def settle() -> None:
+    """Have what was written lazily on the disk: one call to the file system instead of one for every blob."""
+    storage = _storage()
+    if not isinstance(storage, FileSystemStorage):
+        return
+    directory = os.open(workshop(), os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(directory):
+            raise OSError(ctypes.get_errno(), "syncfs failed")
+    finally:
+        os.close(directory)
 
 
 def _pieces(source: Any) -> Iterator[bytes]:
@@ -127,18 +149,18 @@ def _pieces(source: Any) -> Iterator[bytes]:
         yield from source
 
 
-def put_file(source: BinaryIO | File[bytes] | Iterable[bytes]) -> tuple[str, int]:
+def put_file(source: BinaryIO | File[bytes] | Iterable[bytes], *, lazy: bool = False) -> tuple[str, int]:
     """Keep what a readable or an iterable of bytes gives, never whole in memory; return its name and size."""
-    with Writer() as blob:
+    with Writer(lazy=lazy) as blob:
         for piece in _pieces(source):
             blob.write(piece)
         return blob.commit(), blob.size
 
 
-def put(data: bytes) -> str:
+def put(data: bytes, *, lazy: bool = False) -> str:
     """Keep these bytes and return their name."""
     sha = hashlib.sha256(data).hexdigest()
-    return sha if _touch(sha) else put_file([data])[0]
+    return sha if _touch(sha, len(data)) else put_file([data], lazy=lazy)[0]
 
 
 def path(sha: str) -> Path:

@@ -163,7 +163,7 @@ def _tar(source: Path, meter: Meter) -> Iterator[Entry]:
                         refused = Refused("It is a device, a pipe or a sparse file; such are not read.")
                     file = None if refused else archive.extractfile(member)
                     yield Entry(name, member.size, file, refused)
-                    archive.members = []  # type: ignore[attr-defined]  # it keeps every header otherwise
+                    archive.members = []  # it keeps every header otherwise
         except DAMAGED as error:
             _ours(error)
             raise Refused(

@@ -119,6 +119,11 @@ def sniff(source: Path) -> Decoding:
 
 def _wide(head: bytes) -> str:
     """UTF-16 that does not say so, or a refusal: text has no NUL bytes otherwise."""
+    solid = head.replace(b"\0", b"")
+    ascii_share = sum(1 for byte in solid if 32 <= byte < 127 or byte in b"\n\r\t") / max(1, len(solid))
+    if ascii_share > 0.9 and not 0.4 < len(solid) / len(head) < 0.6:
+        # ASCII with a NUL here and there reads as Chinese when taken in pairs.
+        raise Refused("It looks like a binary file: it has NUL bytes, which no text has.", what="binary")
     whole = head[: len(head) // 2 * 2]
     best, codec = 0.0, ""
     for candidate in ("utf-16-le", "utf-16-be"):

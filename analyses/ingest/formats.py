@@ -120,7 +120,7 @@ def _is_json(text: str) -> bool:
 
 def _write(text: Iterator[str]) -> tuple[str, int]:
     """Keep a text that comes in pieces as a blob of UTF-8; return its name and size."""
-    with blobs.Writer() as blob:
+    with blobs.Writer(lazy=True) as blob:
         waiting: list[str] = []
         length = 0
         for piece in text:
@@ -144,7 +144,7 @@ def _transcript(source: Path, name: str, sha: str, form: str) -> Extracted:
             characters += len(line)
             yield line
 
-    with blobs.Writer() as blob:  # committed only once it is known to be a transcript
+    with blobs.Writer(lazy=True) as blob:  # committed only once it is known to be a transcript
         for line in _blocks(counted()):
             blob.write(line.encode())
         if not told.marks:
@@ -154,7 +154,7 @@ def _transcript(source: Path, name: str, sha: str, form: str) -> Extracted:
                 f"No cues were found in it: a {form.upper()} file has lines such as 00:01:02.000 --> 00:01:05.000."
             )
         text, size = blob.commit(), blob.size
-    marks = blobs.put(json.dumps({"kind": "time", "marks": told.marks}, separators=(",", ":")).encode())
+    marks = blobs.put(json.dumps({"kind": "time", "marks": told.marks}, separators=(",", ":")).encode(), lazy=True)
     about: dict[str, Any] = {
         "format": form,
         "minutes": round(told.last / 60_000, 1),

@@ -15,7 +15,7 @@ import yaml
 
 HEAD = 1 << 18  # characters looked at
 TITLE_MOST = 300
-FRONT_MOST = 1 << 16  # characters of front matter
+FRONT_MOST = 1 << 14  # characters of front matter
 
 FRONT = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*$\n?", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(\S.*?)[ \t]*#*[ \t]*$", re.MULTILINE)
@@ -91,13 +91,22 @@ def front_of(head: str) -> dict[str, Any]:
     if not found or len(found[1]) > FRONT_MOST:
         return {}
     try:
-        # An alias may unfold to gigabytes ("billion laughs"): front matter of documents has no use for them.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(found[1], Loader=yaml.SafeLoader)):
+        if not _harmless(found[1]):
             return {}
         raw = frontmatter.loads(found[0]).metadata
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError):
         return {}
     return raw if isinstance(raw, dict) else {}
+
+
+def _harmless(text: str) -> bool:
+    """No alias, which may unfold to gigabytes ("billion laughs"), and no depth: front matter has no use for either."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > 8 or isinstance(event, yaml.AliasEvent):
+            return False
+    return True
 
 
 def plain_meta(front: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from analyses.ingest.limits import Refused
 
 TIMING = re.compile(r"\s*((?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3})\s*-->\s*((?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3})")
+WORD_TIMED = re.compile(r"<\d\d:\d\d[\d:.]*>")  # only captions that roll have it
 VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")
 TAG = re.compile(r"</?(?:[cibuv]|ruby|rt|lang|font)(?:[.\s][^>]*)?>|<\d[\d:.]*>|\{\\an?\d\}", re.IGNORECASE)
 NAMED = re.compile(r"(?:>>\s*|-\s+)?([^\W\d_][\w.’'-]*(?: [\w.’'-]+){0,3}):\s")
@@ -70,7 +71,8 @@ def blocks(lines: Iterable[str]) -> Iterator[list[str]]:
     """Runs of lines between blank ones. A timing line begins a block too: many files forget the blank one."""
     block: list[str] = []
     for line in lines:
-        if not line.strip():
+        # A line of one space is no blank one: captions that roll begin with it.
+        if not line.strip() and not (line and block and "-->" in block[-1]):
             if block:
                 yield block
             block = []
@@ -88,6 +90,7 @@ def blocks(lines: Iterable[str]) -> Iterator[list[str]]:
 
 def cues(lines: Iterable[str], told: Told) -> Iterator[Cue]:
     before: list[str] = []  # the lines shown last: rolling captions repeat them
+    rolling = False
     for block in blocks(lines):
         at = next((i for i, line in enumerate(block[:2]) if "-->" in line), None)
         timing = TIMING.match(block[at]) if at is not None else None
@@ -99,9 +102,10 @@ def cues(lines: Iterable[str], told: Told) -> Iterator[Cue]:
         start, end = milliseconds(timing[1]), milliseconds(timing[2])
         told.last = max(told.last, end)
         payload = block[at + 1 :]
+        rolling = rolling or any(WORD_TIMED.search(line) for line in payload)
         shown = [" ".join(html.unescape(TAG.sub("", VOICE.sub("", line))).split()) for line in payload]
         fresh = shown
-        if before and shown and shown[0] == before[-1] and (len(shown) > 1 or end - start < 100):
+        if rolling and before and shown and shown[0] == before[-1] and (len(shown) > 1 or end - start < 100):
             fresh = shown[1:]
         if shown:
             before = shown

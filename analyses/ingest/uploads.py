@@ -369,7 +369,7 @@ class Intake:
                     )
                 if kind in ARCHIVE_FORMATS and depth >= self.limits.depth:
                     raise Refused(f"An archive in an archive in an archive; {self.limits.depth} levels are opened.")
-                member.blob, member.size = blobs.put_file(entry.file)
+                member.blob, member.size = blobs.put_file(entry.file, lazy=True)
                 member.received = member.size
                 if kind in ARCHIVE_FORMATS:
                     self._inner(member, meter, batch, depth, f"{name}/")

@@ -95,6 +95,7 @@ def make(
         if not pieces:
             raise Empty("A corpus keeps at least one document.")
         text, size = pack(pieces)
+        blobs.settle()  # the rows below will name blobs that were written lazily
         try:
             with transaction.atomic():
                 number = (corpus.latest.number if corpus.latest else 0) + 1
