@@ -2,23 +2,27 @@ from __future__ import annotations
 
 from django.urls import path
 
-from analyses.views import ask, corpora, run_lists, runs, shares
+from analyses.views import ask, corpora, run_lists, runs, shares, tree
 
 urlpatterns = [
     path("w/<slug:workspace>/", ask.ask, name="workspace-home"),
     path("w/<slug:workspace>/runs/", run_lists.run_list, name="run-list"),
     path("w/<slug:workspace>/r/<str:key>/", runs.run_detail, name="run-detail"),
     path("w/<slug:workspace>/r/<str:key>/stop", runs.run_stop, name="run-stop"),
-    path("w/<slug:workspace>/r/<str:key>/answer", runs.run_answer, name="run-answer"),
+    path("w/<slug:workspace>/r/<str:key>/answer", tree.answer, name="run-answer"),
     path("w/<slug:workspace>/r/<str:key>/share", shares.share_make, name="share-make"),
     path("w/<slug:workspace>/r/<str:key>/share/<int:share_id>/revoke", shares.share_revoke, name="share-revoke"),
-    path("w/<slug:workspace>/r/<str:key>/c/<int:call>/<int:cell>/children", runs.cell_children, name="cell-children"),
-    path("w/<slug:workspace>/r/<str:key>/c/<int:call>/<int:cell>/output", runs.cell_output, name="cell-output"),
+    path("w/<slug:workspace>/r/<str:key>/c/<int:call>/cells", tree.call_cells, name="call-cells"),
+    path("w/<slug:workspace>/r/<str:key>/c/<int:call>/path", tree.call_path, name="call-path"),
+    path("w/<slug:workspace>/r/<str:key>/c/<int:call>/<int:cell>/children", tree.cell_children, name="cell-children"),
+    path("w/<slug:workspace>/r/<str:key>/c/<int:call>/<int:cell>/output", tree.cell_output, name="cell-output"),
     path("w/<slug:workspace>/corpora/", corpora.corpus_list, name="corpus-list"),
     path("w/<slug:workspace>/corpora/new", corpora.corpus_new, name="corpus-new"),
     path("w/<slug:workspace>/corpora/<str:key>/", corpora.corpus_detail, name="corpus-detail"),
     path("s/<str:token>/", shares.share_detail, name="share-detail"),
-    path("s/<str:token>/answer", shares.share_answer, name="share-answer"),
-    path("s/<str:token>/c/<int:call>/<int:cell>/children", shares.share_children, name="share-children"),
-    path("s/<str:token>/c/<int:call>/<int:cell>/output", shares.share_output, name="share-output"),
+    path("s/<str:token>/answer", tree.answer, name="share-answer"),
+    path("s/<str:token>/c/<int:call>/cells", tree.call_cells, name="share-call-cells"),
+    path("s/<str:token>/c/<int:call>/path", tree.call_path, name="share-call-path"),
+    path("s/<str:token>/c/<int:call>/<int:cell>/children", tree.cell_children, name="share-children"),
+    path("s/<str:token>/c/<int:call>/<int:cell>/output", tree.cell_output, name="share-output"),
 ]

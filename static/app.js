@@ -1,1 +1,342 @@
-// The page's small script: theme, the tree's keys, folding, following. Everything else is HTML, CSS and htmx.
+// The page's small script: theme, dialogs, copying; the tree's keys and folds; the live run. Everything else is HTML,
+// CSS and htmx. No library but htmx.
+const $ = (query, within = document) => within.querySelector(query);
+const $$ = (query, within = document) => [...within.querySelectorAll(query)];
+
+// ————— theme, dialogs, copying —————
+
+const remembered = (store, key) => { try { return store.getItem(key); } catch { return null; } };
+const remember = (store, key, value) => { try { store.setItem(key, value); } catch { /* private mode */ } };
+
+const theme = remembered(localStorage, "theme");
+if (theme) document.documentElement.dataset.theme = theme;
+
+document.addEventListener("click", event => {
+  const at = query => event.target.closest(query);
+  if (at("[data-theme-toggle]")) {
+    const set = document.documentElement.dataset.theme;
+    const dark = set ? set === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    document.documentElement.dataset.theme = dark ? "light" : "dark";
+    remember(localStorage, "theme", document.documentElement.dataset.theme);
+  }
+  const opener = at("[data-open-dialog]");
+  if (opener) document.getElementById(opener.dataset.openDialog)?.showModal();
+  const copier = at("[data-copy], [data-copy-value]");
+  if (copier) copy(copier.dataset.copyValue ?? $(copier.dataset.copy)?.innerText ?? "", copier);
+});
+
+async function copy(text, button) {
+  try { await navigator.clipboard.writeText(text); say("Copied"); } catch { say("The browser did not allow copying"); }
+  if (button) { button.dataset.copied = ""; setTimeout(() => delete button.dataset.copied, 1200); }
+}
+
+function say(words) {
+  const place = $("#run-said");
+  if (place) place.textContent = words;
+}
+
+// ————— the tree: walking and folding —————
+
+const tree = $("#tree"), ITEM = "[role=treeitem]";
+const folds = JSON.parse(remembered(sessionStorage, "folds:" + location.pathname) || "{}");
+
+const shown = () => $$(ITEM, tree).filter(node => node.offsetParent);
+const above = node => node.parentElement?.closest(ITEM);
+const own = (node, query) => $$(query, node).find(found => found.closest(ITEM) === node && found.offsetParent);
+
+function select(node) {
+  for (const other of $$(`${ITEM}[tabindex="0"], ${ITEM}[aria-selected]`, tree)) {
+    other.tabIndex = -1;
+    other.removeAttribute("aria-selected");
+  }
+  node.tabIndex = 0;
+  node.ariaSelected = "true";
+}
+function go(node) {
+  if (!node) return;
+  select(node);
+  node.focus({ preventScroll: true });
+  const head = node.firstElementChild;
+  const top = head.getBoundingClientRect().top, bar = $("#run-status")?.getBoundingClientRect().bottom ?? 0;
+  if (top < bar + 4) scrollBy({ top: top - bar - 12 });
+  else if (head.getBoundingClientRect().bottom > innerHeight - 12) head.scrollIntoView({ block: "center" });
+}
+function fold(node, open, keep = true) {
+  if (!node.hasAttribute("aria-expanded") || node.ariaExpanded === String(open)) return;
+  node.ariaExpanded = String(open);
+  if (open) $(":scope > .call-body[hx-get]", node) && htmx.trigger($(":scope > .call-body", node), "unfold");
+  if (keep && node.id) {
+    folds[node.id] = open;
+    remember(sessionStorage, "folds:" + location.pathname, JSON.stringify(folds));
+  }
+}
+// What was folded and unfolded before a reload, or before this part of the tree was fetched.
+function refold(within) {
+  for (const node of $$(`${ITEM}[aria-expanded]`, within)) if (node.id in folds) fold(node, folds[node.id], false);
+  for (const button of $$("li.more > button", within)) {
+    if (folds[button.closest("li").id] && button.dataset.asked === undefined) { button.dataset.asked = ""; htmx.trigger(button, "click"); }
+  }
+}
+
+const keys = {
+  j: node => go(shown()[shown().indexOf(node) + 1]),
+  k: node => go(shown()[shown().indexOf(node) - 1]),
+  l: node => (node.ariaExpanded === "false" ? fold(node, true) : go($$(ITEM, node).find(child => child.offsetParent))),
+  h: node => (node.ariaExpanded === "true" ? fold(node, false) : go(above(node))),
+  r: node => { const found = own(node, "details.reasoning"); if (found) found.open = !found.open; },
+  o: node => (own(node, "[data-close-whole]") ?? own(node, "[data-whole]"))?.click(),
+  y: node => copy(location.href.split("#")[0] + "#" + node.id),
+  Home: () => go(shown()[0]),
+  End: () => go(shown().at(-1)),
+  Enter: node => (node.matches(".more") ? $("button", node)?.click() : own(node, ":is(.cell-body, .call-about, .call-end, .fanout, .call-head, .cell-head) :is(a:not(.ln), button, summary, pre)")?.focus()),
+};
+Object.assign(keys, { ArrowDown: keys.j, ArrowUp: keys.k, ArrowRight: keys.l, ArrowLeft: keys.h });
+
+tree?.addEventListener("keydown", event => {
+  const item = event.target.closest(ITEM);
+  if (!item || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "Escape") return go(item);
+  if (event.target !== item) return;
+  if (event.key === "Tab") { // siblings; at the last one Tab leaves the tree as anywhere else
+    let next = item;
+    do next = event.shiftKey ? next.previousElementSibling : next.nextElementSibling; while (next && !next.matches(ITEM));
+    if (next) { event.preventDefault(); go(next); }
+  } else if (keys[event.key]) {
+    event.preventDefault();
+    keys[event.key](item);
+  }
+});
+tree?.addEventListener("click", event => {
+  const head = event.target.closest(".call-head, .cell-head");
+  if (!head || event.target.closest("a") || String(getSelection())) return;
+  const node = head.parentElement;
+  if (event.target.closest(".twist") || node.matches(".call")) fold(node, node.ariaExpanded === "false");
+  go(node);
+});
+document.addEventListener("click", event => {
+  const at = query => event.target.closest(query);
+  const totals = at("[data-totals]:not(.tree)");
+  if (totals && tree) {
+    tree.dataset.totals = totals.dataset.totals;
+    for (const other of $$("button[data-totals]")) other.ariaPressed = String(other === totals);
+  }
+  if (at("[data-fold-all]")) {
+    const nodes = $$(`.call:not([aria-level="1"]), .cell`, tree).filter(node => node.matches(".cell") || node.ariaExpanded === "true");
+    const open = nodes.every(node => node.ariaExpanded === "false");
+    for (const node of nodes) fold(node, open && node.matches(".cell"));
+  }
+  const whole = at("[data-close-whole]");
+  if (whole) { const node = whole.closest(ITEM); whole.closest(".whole").replaceChildren(); go(node); }
+  const more = at("li.more > button");
+  if (more) { folds[more.closest("li").id] = true; remember(sessionStorage, "folds:" + location.pathname, JSON.stringify(folds)); }
+  const sorter = at("[data-sortable] .sort");
+  if (sorter) sort(sorter.closest("th"));
+});
+addEventListener("keydown", event => {
+  if (event.target.closest("input, textarea, select, dialog") || event.ctrlKey || event.metaKey || event.altKey || !tree) return;
+  const press = {
+    "?": () => $("#keys-dialog")?.showModal(),
+    f: () => $("[data-follow]")?.click(),
+    n: nextFailed,
+  }[event.key];
+  if (press) { event.preventDefault(); press(); }
+  else if (["j", "k"].includes(event.key) && !event.target.closest(ITEM)) go($(`${ITEM}[tabindex="0"]`, tree));
+});
+function nextFailed() {
+  const here = document.activeElement?.closest(ITEM);
+  const failed = $$(".status[data-status=failed], .status[data-status=limit]", tree).map(mark => mark.closest(ITEM));
+  const after = here ? failed.find(node => here.compareDocumentPosition(node) & Node.DOCUMENT_POSITION_FOLLOWING) : null;
+  const node = after ?? failed[0];
+  if (!node) return say("No call or cell has failed");
+  for (let up = above(node); up; up = above(up)) fold(up, true);
+  go(node);
+}
+
+function sort(column) {
+  const table = column.closest("table"), at = [...column.parentElement.children].indexOf(column), body = table.tBodies[0];
+  const down = column.getAttribute("aria-sort") === "ascending";
+  for (const other of $$("th[aria-sort]", table)) other.removeAttribute("aria-sort");
+  column.setAttribute("aria-sort", down ? "descending" : "ascending");
+  const order = new Intl.Collator(undefined, { numeric: true }).compare;
+  const rows = [...body.rows].sort((a, b) => order(a.cells[at].textContent, b.cells[at].textContent));
+  body.replaceChildren(...(down ? rows.reverse() : rows));
+}
+
+// ————— links into the tree: unfold what is in between, fetch it where need be —————
+
+const settled = () => new Promise(done => document.addEventListener("htmx:afterSettle", done, { once: true }));
+const soon = promise => Promise.race([promise, new Promise(done => setTimeout(done, 4000))]);
+
+async function reveal() {
+  const id = decodeURIComponent(location.hash.slice(1)), found = /^(?:call|cell)-(\d+)/.exec(id);
+  if (!tree || !found) return;
+  if (!document.getElementById(id)) {
+    const answer = await fetch(`c/${found[1]}/path`).catch(() => null);
+    if (!answer?.ok) return;
+    for (const step of await answer.json()) {
+      let node = document.getElementById(`call-${step.call}`);
+      if (!node && step.crowd) {
+        const cell = `${step.from}-${step.cell}`;
+        await soon(htmx.ajax("GET", `c/${step.from}/${step.cell}/children?after=${step.after}`, { target: `#cell-${cell}-more`, swap: "beforebegin" }));
+        node = document.getElementById(`call-${step.call}`);
+      }
+      if (!node) return;
+      if (id === `call-${step.call}`) break;
+      if ($(":scope > .call-body[hx-get]", node)?.querySelector(".cells") === null) { const ready = settled(); fold(node, true); await soon(ready); }
+    }
+  }
+  const target = document.getElementById(id), node = target?.closest(ITEM);
+  if (!node) return;
+  for (let up = node.id === id ? above(node) : node; up; up = above(up)) fold(up, true);
+  go(node);
+  if (target !== node) target.scrollIntoView({ block: "center" });
+}
+addEventListener("hashchange", reveal);
+
+// ————— the live run —————
+
+const run = $("#run");
+const seqNow = () => Number($("#run-seq").dataset.seq);
+const opened = new Map(); // what this page fetched of the tree: its name, to the seq at which it stood
+let socket = null, healed = 0, following = true;
+
+if (run) {
+  // On every (re)connect: what came after where the page stands.
+  htmx.createWebSocket = url => new WebSocket(`${url}?seq=${seqNow()}`);
+  document.body.addEventListener("htmx:wsOpen", event => {
+    socket = event.detail.socketWrapper;
+    run.dataset.live = "on";
+    if (opened.size) socket.send(JSON.stringify({ open: Object.fromEntries([...opened].map(([name, seq]) => [name, Math.max(seq, seqNow())])) }));
+  });
+  document.body.addEventListener("htmx:wsClose", event => {
+    socket = null;
+    run.dataset.live = event.detail.event.code === 1000 ? "over" : "off";
+    if (event.detail.event.code === 4404) say("This run can no longer be watched from here");
+  });
+  // A frame covers (from, seq]; a page that does not stand at its beginning lets it pass and asks anew.
+  document.body.addEventListener("htmx:wsBeforeMessage", event => {
+    const ends = /<span id="run-seq" hidden data-seq="\d+" data-from="(\d+)"><\/span>\s*$/.exec(event.detail.message.slice(-120));
+    if (ends && Number(ends[1]) === seqNow()) return;
+    event.preventDefault();
+    if (Date.now() - healed > 2000) { healed = Date.now(); event.detail.socketWrapper.reconnect(); }
+  });
+  document.body.addEventListener("htmx:wsAfterMessage", () => { tick(); told(); follow(); });
+  // A part of the tree that was fetched: name it, so that its news come too.
+  document.body.addEventListener("htmx:afterSwap", event => {
+    const fresh = {};
+    for (const mark of $$("[data-opened]")) {
+      for (const name of mark.dataset.opened.split(" ")) if (name) { fresh[name] = Number(mark.dataset.seq); opened.set(name, fresh[name]); }
+      mark.remove();
+    }
+    const list = event.detail.target?.closest?.(".children") ?? $(".children", event.detail.target ?? document.createElement("p"));
+    if (list) inOrder(list);
+    if (Object.keys(fresh).length) socket?.send(JSON.stringify({ open: fresh }));
+    tick();
+    if (tree?.contains(event.detail.target)) refold(event.detail.target);
+  });
+}
+
+// Calls of a crowd may be fetched out of order, by a link; a page of them may hold some that are there.
+function inOrder(list) {
+  const number = node => Number(node.id.slice(5)) || Infinity;
+  const seen = new Set();
+  for (const node of [...list.children]) {
+    if (node.id && seen.has(node.id)) node.remove();
+    seen.add(node.id);
+  }
+  const nodes = [...list.children], sorted = nodes.toSorted((a, b) => number(a) - number(b));
+  if (nodes.some((node, at) => node !== sorted[at])) list.append(...sorted);
+}
+
+// A leaf is patched in place, so that selection, scroll, focus and folds in it outlive the swap; what is appended is only marked.
+document.body.addEventListener("htmx:oobBeforeSwap", event => {
+  const { target, fragment } = event.detail, fresh = fragment.firstElementChild;
+  if (fresh?.id && fresh.id === target.id) {
+    event.detail.shouldSwap = false;
+    patch(target, fresh);
+    if (target.matches("[hx-get], :has([hx-get])")) htmx.process(target);
+    return;
+  }
+  for (const node of [...fragment.children]) {
+    if (node.id && document.getElementById(node.id)) node.remove();
+    else node.firstElementChild?.classList.add("arrived");
+  }
+});
+const KEPT = { DETAILS: ["open"] };
+function patch(old, fresh) {
+  for (const { name } of [...old.attributes]) {
+    if (!fresh.hasAttribute(name) && !KEPT[old.tagName]?.includes(name)) old.removeAttribute(name);
+  }
+  for (const { name, value } of [...fresh.attributes]) {
+    if (old.getAttribute(name) !== value && !KEPT[old.tagName]?.includes(name)) old.setAttribute(name, value);
+  }
+  if (fresh.dataset?.ticks) return;
+  let at = old.firstChild, next = fresh.firstChild;
+  while (next) {
+    const following = next.nextSibling;
+    if (!at) old.append(next);
+    else {
+      const after = at.nextSibling;
+      if (at.nodeType === Node.TEXT_NODE && next.nodeType === Node.TEXT_NODE) {
+        if (next.data.startsWith(at.data)) { if (next.length > at.length) at.appendData(next.data.slice(at.length)); }
+        else at.data = next.data;
+      } else if (at.nodeType === Node.ELEMENT_NODE && at.tagName === next.tagName && at.id === next.id) {
+        if (!at.isEqualNode(next)) patch(at, next);
+      } else at.replaceWith(next);
+      at = after;
+    }
+    next = following;
+  }
+  while (at) { const after = at.nextSibling; at.remove(); at = after; }
+}
+
+// Clocks of what is under way, by the server's time.
+const ahead = run ? Date.now() / 1000 - Number(run.dataset.now) : 0;
+function tick() {
+  const now = Date.now() / 1000 - ahead;
+  for (const clock of $$("[data-ticks]")) {
+    const seconds = Math.max(0, now - Number(clock.dataset.ticks)), whole = Math.floor(seconds);
+    const minutes = `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+    clock.textContent = "clock" in clock.dataset || seconds >= 100 ? minutes : `${seconds.toFixed(1)} s`;
+  }
+}
+
+// When it ends: the title, and a word from the browser to who asked for one.
+let lastWord = $("#run-state")?.dataset.word;
+function told() {
+  const state = $("#run-state"), word = state.dataset.word;
+  if (word === lastWord) return;
+  lastWord = word;
+  document.title = `${word}: ${run.dataset.title} · rlmweb`;
+  if ("ended" in state.dataset && window.Notification?.permission === "granted" && remembered(localStorage, "notify") === "yes" && document.hidden) {
+    new Notification(`Run ${word.toLowerCase()}`, { body: run.dataset.title, tag: location.pathname });
+  }
+}
+const asker = $("[data-notify]");
+if (asker && window.Notification && Notification.permission !== "denied" && remembered(localStorage, "notify") !== "yes") {
+  asker.hidden = false;
+  asker.addEventListener("click", async () => {
+    if (await Notification.requestPermission() === "granted") { remember(localStorage, "notify", "yes"); say("The browser will tell you when it ends"); }
+    asker.hidden = true;
+  });
+}
+
+// Keep the newest cell of the root in view, until somebody scrolls up.
+const follower = $("[data-follow]");
+let lastY = scrollY, ours = false;
+function setFollow(on) { following = on; if (follower) follower.ariaPressed = String(on); if (on) follow(); }
+function follow() {
+  const newest = following && $("#call-1-cells")?.lastElementChild;
+  if (!newest || document.hidden) return;
+  const past = newest.getBoundingClientRect().bottom - innerHeight + 24;
+  if (past > 0) { ours = true; scrollBy({ top: past, behavior: "instant" }); }
+}
+follower?.addEventListener("click", () => setFollow(!following));
+addEventListener("scroll", () => {
+  if (!ours && following && scrollY < lastY - 2) setFollow(false);
+  ours = false;
+  lastY = scrollY;
+}, { passive: true });
+
+if (run) { setInterval(() => { if (!document.hidden) tick(); }, 200); tick(); }
+document.addEventListener("DOMContentLoaded", () => { if (tree) { refold(tree); reveal(); } });

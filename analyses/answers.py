@@ -1,0 +1,144 @@
+"""The answer of a run as its page shows it: prose, a table, a folded structure, or nothing yet, and how to get all of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
+
+from analyses import texts
+from analyses.markup import markdown_html
+from analyses.models import Run, Status
+from analyses.texts import clean
+
+ROWS_SHOWN = 100
+COLUMNS_MOST = 24
+CELL_MOST = 400  # characters of one field of a table
+TEXT_SHOWN = 60_000
+NODES_MOST = 1_500  # of a folded structure
+DEPTH_MOST = 12
+OPEN_ITEMS = 12  # a list or dict of the first level with at most so many items stands open
+
+REMEDIES = {
+    Status.LIMIT: "Ask again with a higher limit, or a narrower question. What was found so far is kept below.",
+    Status.STOPPED: "Everything up to there is kept below.",
+    Status.FAILED: "Everything up to there is kept below; it often says what to change before you ask again.",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What `_answer.html` draws. ``form`` is waiting, none, text, table, list, tree or plain."""
+
+    form: str
+    run: Run
+    html: SafeString = mark_safe("")  # noqa: S308
+    columns: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    total: int = 0
+    cut: bool = False  # the page does not show all of it
+
+    @property
+    def remedy(self) -> str:
+        return REMEDIES.get(self.run.status, "")  # type: ignore[call-overload]
+
+
+def shown_answer(run: Run) -> Answer:
+    if not run.ended:
+        return Answer("waiting", run)
+    if not run.answer_type:
+        return Answer("none", run)
+    shown = run.answer_display
+    if isinstance(shown, str):
+        cut = run.answer_cut or len(shown) > TEXT_SHOWN
+        return Answer("text", run, html=markdown_html(shown[:TEXT_SHOWN]), cut=cut)
+    if _is_table(shown):
+        columns = list(dict.fromkeys(str(key) for record in shown[:ROWS_SHOWN] for key in record))
+        rows = [[_field(record.get(name)) for name in columns[:COLUMNS_MOST]] for record in shown[:ROWS_SHOWN]]
+        cut = run.answer_cut or len(shown) > ROWS_SHOWN or len(columns) > COLUMNS_MOST
+        return Answer("table", run, columns=columns[:COLUMNS_MOST], rows=rows, total=len(shown), cut=cut)
+    if isinstance(shown, list | dict):
+        budget = [NODES_MOST]
+        html = _structure(shown, budget, 0)
+        return Answer("tree", run, html=html, total=len(shown), cut=run.answer_cut or budget[0] <= 0)
+    return Answer("plain", run, html=format_html("{}", _scalar(shown)), cut=run.answer_cut)
+
+
+def _is_table(shown: Any) -> bool:
+    return isinstance(shown, list) and bool(shown) and all(isinstance(record, dict) and record for record in shown)
+
+
+def _field(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else _scalar(value)
+    return clean(text if len(text) <= CELL_MOST else text[: CELL_MOST - 1] + "…")
+
+
+def _scalar(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _structure(value: Any, budget: list[int], depth: int) -> SafeString:
+    """Lists and dicts as nested details, as far as the budget of nodes goes."""
+    budget[0] -= 1
+    if not isinstance(value, list | dict) or not value:
+        text = _scalar(value)
+        return format_html('<span class="leaf">{}</span>', clean(text[:4000] + ("…" if len(text) > 4000 else "")))
+    if budget[0] <= 0 or depth >= DEPTH_MOST:
+        return format_html('<span class="leaf">… {} more</span>', len(value))
+    pairs = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+    items = []
+    for key, item in pairs:
+        if budget[0] <= 0:
+            items.append(format_html("<li>… {} more</li>", len(pairs) - len(items)))
+            break
+        inner = _structure(item, budget, depth + 1)
+        if isinstance(item, list | dict) and item:
+            opened = mark_safe(" open") if depth == 0 and len(item) <= OPEN_ITEMS else ""  # noqa: S308
+            kind = f"{len(item)} {'keys' if isinstance(item, dict) else 'items'}"
+            items.append(
+                format_html(
+                    "<li><details{}><summary><b>{}</b> <span>{}</span></summary>{}</details></li>",
+                    opened,
+                    clean(str(key)),
+                    kind,
+                    inner,
+                )
+            )
+        else:
+            items.append(format_html("<li><b>{}</b> {}</li>", clean(str(key)), inner))
+    return format_html('<ul class="value">{}</ul>', format_html_join("", "{}", ((item,) for item in items)))
+
+
+# — the whole of it —
+
+
+def whole_answer(run: Run) -> Any:
+    """The whole answer, JSON-like."""
+    value = texts.answer_of(run) if run.answer_cut else None
+    return run.answer_display if value is None else value.plain(max_chars=1 << 40)
+
+
+def as_csv(value: Any) -> str:
+    """A list of records as CSV. A leading character that a spreadsheet would take for a formula is set off."""
+    records = (
+        value if _is_table(value) else [{"value": item} for item in (value if isinstance(value, list) else [value])]
+    )
+    columns = list(dict.fromkeys(str(key) for record in records for key in record))
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow([_harmless(name) for name in columns])
+    for record in records:
+        writer.writerow([_harmless("" if (item := record.get(name)) is None else _scalar(item)) for name in columns])
+    return out.getvalue()
+
+
+def _harmless(text: str) -> str:
+    numeric = text.lstrip("-").replace(".", "", 1).isdigit()
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") and not numeric else text

@@ -1,0 +1,68 @@
+"""The socket of a run's page: it checks as the view does, joins the run's feed, and passes frames on."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from urllib.parse import parse_qs
+
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+from analyses.feed import Feed, Viewer
+from analyses.models import Run
+
+GONE = 4404  # there is no such run for who asks, or not any more; hx-ws does not come back after it
+_SCOPE = re.compile(r"[bc]\d{1,7}")
+
+
+class RunConsumer(AsyncWebsocketConsumer):
+    # Wake-ups go to the feed: a subscription of its own for every viewer would be a thousand for nothing.
+    channel_layer_alias = "none"
+    viewer: Viewer | None = None
+    feed: Feed | None = None
+
+    async def connect(self) -> None:
+        await self.accept()  # a refusal before would look like a broken line, and the page would try again for ever
+        found = await database_sync_to_async(self._run)()
+        if found is None:
+            await self.close(GONE)
+            return
+        run_id, who = found
+        seq = parse_qs(self.scope["query_string"].decode("latin-1")).get("seq", ["0"])[0]
+        at = int(seq) if re.fullmatch(r"\d{1,15}", seq) else 0
+        self.viewer = Viewer(at, who, send=self._pass_on, close=self._end)
+        self.feed = Feed.of(run_id)
+        await self.feed.join(self.viewer)
+
+    def _run(self) -> tuple[int, tuple[str, Any]] | None:
+        where = self.scope["url_route"]["kwargs"]
+        if "token" in where:
+            run_id = Run.objects.shared(where["token"]).values_list("pk", flat=True).first()
+            return None if run_id is None else (run_id, ("share", where["token"]))
+        user = self.scope["user"]
+        runs = Run.objects.visible_to(user).filter(workspace__slug=where["workspace"], key=where["key"])
+        run_id = runs.values_list("pk", flat=True).first()
+        return None if run_id is None else (run_id, ("user", user.pk))
+
+    async def _pass_on(self, frame: str) -> None:
+        await self.send(text_data=frame)
+
+    async def _end(self, code: int) -> None:
+        await self.close(code)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """The page says which parts of the tree it has fetched, and at which seq: ``{"open": {"b57": 1203}}``."""
+        if self.feed is None or self.viewer is None or not text_data or len(text_data) > 64_000:
+            return
+        try:
+            asked = json.loads(text_data).get("open", {})
+            scopes = {name: max(0, int(seq)) for name, seq in asked.items() if _SCOPE.fullmatch(name)}
+        except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
+            return
+        self.feed.open(self.viewer, scopes)
+
+    async def disconnect(self, code: int) -> None:
+        if self.feed and self.viewer:
+            self.feed.leave(self.viewer)

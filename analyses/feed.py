@@ -1,0 +1,314 @@
+"""One feed a run and web process: reads rows and live text once, renders once, sends to everyone who watches.
+
+Viewers stand at a seq. Those who stand where the feed stood get the same frame; one who comes late, or comes
+back, is brought up to date from where it says it stands (design.md, decisions 1, 2 and 9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
+
+from analyses import live
+from analyses.frames import CellKey, Painter, mark
+from analyses.models import Run
+from analyses.nodes import Texts
+from workspaces.models import User
+
+log = logging.getLogger(__name__)
+
+GAP = 0.1  # seconds between two readings of a run
+UNASKED = 2.0  # seconds after which a feed looks by itself: a wake-up may be lost
+CROWD_GAP = 0.5  # seconds between two summaries of a crowd of children
+TIMELINE_GAP = 1.0
+CHECK = 5.0  # seconds between two checks that viewers may still look
+AFTER_END = 2.0  # seconds that sockets stay after the end: a part of the tree may just be on its way
+LINGER = 3.0  # seconds a feed is kept after its last viewer left: reloads are common
+SCOPES_MOST = 2000  # parts of one tree that one page may have open
+
+# Reading and rendering hold the interpreter most of the time: more threads would only make more connections.
+_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="rlmweb-feed")
+_feeds: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, Feed]] = WeakKeyDictionary()
+
+T = TypeVar("T")
+Key = tuple[str, int]  # "all", "news", "texts" or a scope, and the seq from which
+
+
+def _in_thread(function: Callable[..., T]) -> Callable[..., Awaitable[T]]:
+    return database_sync_to_async(function, thread_sensitive=False, executor=_threads)  # type: ignore[no-any-return]
+
+
+@dataclass(eq=False)
+class Viewer:
+    """A page that watches. ``who`` says by what right: ("user", id) or ("share", token)."""
+
+    at: int
+    who: tuple[str, Any]
+    send: Callable[[str], Awaitable[None]]
+    close: Callable[[int], Awaitable[None]]
+    scopes: dict[str, int] = field(default_factory=dict)  # parts it has fetched, and the seq at which each stands
+    fresh: bool = True  # has had nothing yet
+
+
+@dataclass
+class Turn:
+    """What one reading of the run gave, rendered as far as somebody asked for it."""
+
+    painter: Painter
+    texts: Texts
+    written: dict[str, list[str]]
+    crowds: set[CellKey]
+    timeline: bool
+    made: dict[Key, list[str]] = field(default_factory=dict)
+
+
+class Feed:
+    def __init__(self, run_id: int) -> None:
+        self.run_id = run_id
+        self.viewers: set[Viewer] = set()
+        self.turns = 0  # for tests and figures: how often it was rendered
+        self._painter: Painter | None = None
+        self._texts: Texts = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._seen: tuple[Any, ...] = ()
+        self._owed: set[CellKey] = set()  # crowds whose summary was held back
+        self._owed_timeline = False
+        self._crowds_at = self._timeline_at = self._checked_at = 0.0
+        self._over_at = 0.0
+
+    @classmethod
+    def of(cls, run_id: int) -> Feed:
+        """This process's feed of the run, on this loop."""
+        feeds = _feeds.setdefault(asyncio.get_running_loop(), {})
+        if run_id not in feeds:
+            feeds[run_id] = cls(run_id)
+        return feeds[run_id]
+
+    async def join(self, viewer: Viewer) -> None:
+        self.viewers.add(viewer)
+        if self._task is None:
+            self._listening = asyncio.create_task(self._listen())
+            self._task = asyncio.create_task(self._work())
+        self._wake.set()
+
+    def leave(self, viewer: Viewer) -> None:
+        self.viewers.discard(viewer)
+
+    def open(self, viewer: Viewer, scopes: dict[str, int]) -> None:
+        """A page has fetched parts of the tree: from now on it gets their news too."""
+        room = SCOPES_MOST - len(viewer.scopes)
+        viewer.scopes |= dict(list(scopes.items())[: max(0, room)])
+        self._wake.set()
+
+    async def _listen(self) -> None:
+        """Turn the run's wake-ups into an event. One subscription a feed, however many watch."""
+        layer = get_channel_layer()
+        if layer is None:
+            return
+        pause = 0.5
+        while True:
+            try:
+                channel = await layer.new_channel()
+                await layer.group_add(live.group(self.run_id), channel)
+                try:
+                    while True:
+                        await layer.receive(channel)
+                        self._wake.set()
+                        pause = 0.5
+                finally:
+                    await layer.group_discard(live.group(self.run_id), channel)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # Redis is away: the feed looks by itself meanwhile
+                log.warning("run %s: no wake-ups for now: %s", self.run_id, error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 10.0)
+
+    async def _work(self) -> None:
+        try:
+            while await self._wanted():
+                began = time.monotonic()
+                self._wake.clear()
+                try:
+                    await self._turn()
+                except Run.DoesNotExist:
+                    for viewer in list(self.viewers):
+                        await self._close(viewer, 4404)
+                except Exception:
+                    log.exception("run %s: its feed failed; it tries again", self.run_id)
+                    self._painter = None
+                    await asyncio.sleep(1)
+                await asyncio.sleep(max(0.0, GAP - (time.monotonic() - began)))
+                await self._rest()
+        finally:
+            self._task = None
+            if self._listening:
+                self._listening.cancel()
+            feeds = _feeds.get(asyncio.get_running_loop(), {})
+            if feeds.get(self.run_id) is self:
+                del feeds[self.run_id]
+
+    async def _wanted(self) -> bool:
+        if not self.viewers:
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), LINGER)
+            except TimeoutError:
+                pass
+        return bool(self.viewers)
+
+    async def _rest(self) -> None:
+        """Until a wake-up, until what was held back is due, or for UNASKED seconds."""
+        now = time.monotonic()
+        due = now + UNASKED
+        if self._owed:
+            due = min(due, self._crowds_at + CROWD_GAP)
+        if self._owed_timeline:
+            due = min(due, self._timeline_at + TIMELINE_GAP)
+        try:
+            await asyncio.wait_for(self._wake.wait(), max(0.01, due - now))
+        except TimeoutError:
+            pass
+
+    async def _turn(self) -> None:
+        texts = await live.read(self.run_id)  # before the rows: text that goes into a row meanwhile is in one of them
+        now = time.monotonic()
+        if now - self._checked_at > CHECK:
+            self._checked_at = now
+            await self._check()
+        before = self._painter.seq if self._painter else -1
+        turn = await _in_thread(self._read)(texts)
+        painter = turn.painter
+        seen = (painter.seq, painter.run.status, painter.run.stop_requested_at)
+        news = seen != self._seen
+        self._seen = seen
+        self._texts = texts
+        over = painter.run.ended
+        # Held back for a while, never for good: what is owed goes out with a later turn, or at once at the end.
+        if turn.crowds and now - self._crowds_at < CROWD_GAP and not over:
+            self._owed, turn.crowds = turn.crowds, set()
+        elif turn.crowds:
+            self._crowds_at, self._owed = now, set()
+        if turn.timeline and now - self._timeline_at < TIMELINE_GAP and not over:
+            self._owed_timeline, turn.timeline = True, False
+        elif turn.timeline:
+            self._timeline_at, self._owed_timeline = now, False
+        await self._send(turn, before, news)
+        if over:
+            self._over_at = self._over_at or now
+            for viewer in [viewer for viewer in self.viewers if not viewer.fresh and now - self._over_at > AFTER_END]:
+                await self._close(viewer, 1000)
+
+    def _read(self, texts: Texts) -> Turn:
+        """In a thread: the rows since the last reading, and the leaves of what is being written."""
+        painter = self._painter
+        if painter is None:
+            painter = self._painter = Painter(Run.objects.get(pk=self.run_id))
+            start = painter.seq
+        else:
+            start = painter.seq
+            painter.advance()
+        grown = {
+            (call, cell) for (call, cell, what), text in texts.items() if self._texts.get((call, cell, what)) != text
+        }
+        touched = painter.crowds("", start) if painter.seq > start else set()
+        return Turn(
+            painter=painter,
+            texts=texts,
+            written=painter.written(grown, texts),
+            crowds=self._owed | touched,
+            timeline=self._owed_timeline or painter.seq > start,
+        )
+
+    async def _send(self, turn: Turn, before: int, news: bool) -> None:
+        """To each viewer what it lacks; what several lack alike is rendered once."""
+        end = turn.painter.seq
+        held = bool(turn.crowds) or turn.timeline
+        wanted: dict[Viewer, list[Key]] = {}
+        for viewer in list(self.viewers):
+            if viewer.at > end:
+                continue  # it came while the rows were read, with newer ones: the next turn is its own
+            asked: list[Key] = []
+            if viewer.fresh:
+                asked += [("all", viewer.at), ("texts", 0)]
+            elif viewer.at != before:
+                asked.append(("all", viewer.at))
+            elif news or held:
+                asked.append(("news", before))
+            for scope, at in viewer.scopes.items():
+                if at < end:
+                    asked.append((scope, at))
+            wanted[viewer] = asked
+        missing = {key for keys in wanted.values() for key in keys}
+        if missing:
+            self.turns += 1
+            turn.made = await _in_thread(_render)(turn, missing)
+        for viewer, asked in wanted.items():
+            frames = [frame for key in asked if key[0] in ("all", "news") for frame in turn.made[key]]
+            extra = [piece for key in asked if key[0] not in ("all", "news") for piece in turn.made[key]]
+            for scope in ("", *viewer.scopes):
+                extra += turn.written.get(scope, ())
+            if extra:
+                frames.append("".join(extra) + mark(end, end))
+            for scope in viewer.scopes:
+                viewer.scopes[scope] = max(viewer.scopes[scope], end)
+            viewer.at, viewer.fresh = end, False
+            try:
+                for frame in frames:
+                    await viewer.send(frame)
+            except Exception as error:  # its socket is gone; its consumer will say so too
+                log.debug("run %s: a viewer could not be sent to: %s", self.run_id, error)
+                self.leave(viewer)
+
+    async def _check(self) -> None:
+        """Send away who may not look any more: one query for each person or link, not for each page."""
+        for who in {viewer.who for viewer in self.viewers}:
+            if not await _in_thread(may_watch)(self.run_id, who):
+                for viewer in [viewer for viewer in self.viewers if viewer.who == who]:
+                    await self._close(viewer, 4404)
+
+    async def _close(self, viewer: Viewer, code: int) -> None:
+        self.leave(viewer)
+        try:
+            await viewer.close(code)
+        except Exception as error:
+            log.debug("run %s: a viewer was gone already: %s", self.run_id, error)
+
+
+def _render(turn: Turn, keys: set[Key]) -> dict[Key, list[str]]:
+    """In a thread: the frames for each place where viewers stand."""
+    made: dict[Key, list[str]] = {}
+    for key in keys:
+        scope, start = key
+        if scope == "texts":
+            written = turn.painter.written({(call, cell) for call, cell, _ in turn.texts}, turn.texts)
+            made[key] = written.get("", [])
+        elif scope == "all":
+            made[key] = turn.painter.frames(start, turn.texts)
+        elif scope == "news":
+            made[key] = turn.painter.frames(start, turn.texts, crowds=turn.crowds, timeline=turn.timeline)
+        elif int(scope[1:]) in turn.painter.outline.calls:
+            made[key] = turn.painter.part(scope, start, turn.texts)
+        else:
+            made[key] = []
+    return made
+
+
+def may_watch(run_id: int, who: tuple[str, Any]) -> bool:
+    """The same question as the page's view asks."""
+    kind, name = who
+    if kind == "share":
+        return Run.objects.shared(name).filter(pk=run_id).exists()  # type: ignore[no-any-return]
+    user = User.objects.filter(pk=name, is_active=True).first()
+    return user is not None and Run.objects.visible_to(user).filter(pk=run_id).exists()

@@ -1,0 +1,213 @@
+"""Changed rows as HTML frames, each for one interval (N, M] of a run's seq (design.md, decisions 1, 8 and 10).
+
+What has born > N is appended, parents first; what has born ≤ N < seq has its leaves replaced. A frame ends by
+setting the page's #run-seq to M. Nothing in it depends on who looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from django.db.models import Q
+from django.template.loader import render_to_string
+
+from analyses.models import Call, Cell, Run
+from analyses.nodes import CallNode, CellNode, Texts, Tree
+from analyses.outline import Entry, Outline
+from analyses.runpage import RunState
+from analyses.timeline import Timeline
+
+FRAME_MOST = 256 * 1024  # bytes of one frame; a single piece may be larger
+CellKey = tuple[int, int]  # call and cell, by their numbers
+
+
+@dataclass
+class Painter:
+    """A run as one web process knows it, kept up to date by ``advance``. Used by one thread at a time."""
+
+    run: Run
+    outline: Outline = field(init=False)
+    newest: Cell | None = None  # of the root: what the run does now
+
+    def __post_init__(self) -> None:
+        self.outline = Outline(self.run.pk)
+        self.advance()
+
+    def advance(self) -> None:
+        """Read the run's own row, then what its calls have become. Cursor first: seq before rows."""
+        self.run.refresh_from_db()
+        self.outline.read(self.run.seq)
+        cells = Cell.objects.filter(run_id=self.run.pk, call_number=1, born__lte=self.seq)
+        self.newest = cells.only("number", "status").order_by("-number").first()
+
+    @property
+    def seq(self) -> int:
+        return self.outline.seq
+
+    def state(self) -> RunState:
+        return RunState(self.run, self.outline, self.newest)
+
+    # — what a page needs that stands at ``start`` —
+
+    def frames(
+        self, start: int, texts: Texts, *, crowds: Collection[CellKey] | None = None, timeline: bool = True
+    ) -> list[str]:
+        """Frames that bring any page from ``start`` to here. ``crowds``: whose summaries to send; None: all."""
+        tree = Tree(self.outline, texts)
+        changes = _Changes(tree, start, "")
+        leaves = changes.leaves()
+        leaves += [
+            self._crowd(tree, key)
+            for key in (self.crowds("") if crowds is None else sorted(crowds))
+            if key in tree.cells or tree.load_cell(key)
+        ]
+        state = self.state()
+        last = [state.leaf(name) for name in ("state", "now", "meters", "answer")]
+        if timeline:
+            plot = Timeline.of(self.run, self.outline)
+            last.append(render_to_string("analyses/_timeline_plot.html", {"timeline": plot}))
+        return list(_bundled(start, self.seq, leaves, changes.births(), last))
+
+    def part(self, scope: str, start: int, texts: Texts) -> list[str]:
+        """What is new since ``start`` in a part of the tree that only some pages have fetched."""
+        tree = Tree(self.outline, texts, whole=(scope,))
+        changes = _Changes(tree, start, scope)
+        leaves = changes.leaves()
+        leaves += [self._crowd(tree, key) for key in sorted(changes.crowds) if key in tree.cells or tree.load_cell(key)]
+        return [*leaves, *(html for _, html in changes.births())]
+
+    def written(self, keys: Iterable[CellKey], texts: Texts) -> dict[str, list[str]]:
+        """The leaves whose text is still being written, by the scope they stand in."""
+        keys = [(call, cell) for call, cell in keys if call in self.outline.calls]
+        if not keys:
+            return {}
+        wanted = Q()
+        for call, cell in keys:
+            wanted |= Q(call_number=call, number=cell)
+        tree = Tree(self.outline, texts)
+        tree.add_cells(_light(Cell.objects.filter(wanted, run_id=self.run.pk, born__lte=self.seq)))
+        found: dict[str, list[str]] = {}
+        for (call, _), cell in tree.cells.items():
+            if not cell.over:
+                found.setdefault(self.outline.body(call), []).append(cell.leaf("reply" if cell.writing else "output"))
+        return found
+
+    def crowds(self, scope: str, start: int = -1) -> set[CellKey]:
+        """The cells of this scope with a crowd of children, of which one has changed since ``start``."""
+        if start < 0 and scope == "":
+            bodies: Iterable[int] = self.outline.eager()
+            return {
+                (n, cell) for n in bodies for cell in self.outline.calls[n].children if self.outline.is_crowd(n, cell)
+            }
+        return {key for key in _asked(self.outline, self.outline.touched(start)) if self._stands(key, scope)}
+
+    def _stands(self, key: CellKey, scope: str) -> bool:
+        return self.outline.is_crowd(*key) and self.outline.body(key[0]) == scope
+
+    @staticmethod
+    def _crowd(tree: Tree, key: CellKey) -> str:
+        return tree.cells[key].leaf("crowd")
+
+
+def _light(cells: Iterable[Cell]) -> Iterable[Cell]:
+    return cells.defer("messages", "variables", "exchange", "output")  # type: ignore[attr-defined]
+
+
+def _asked(outline: Outline, numbers: Iterable[int]) -> set[CellKey]:
+    """The cells that started these calls."""
+    entries = (outline.calls[number] for number in numbers)
+    return {(entry.parent, entry.cell) for entry in entries if entry.parent is not None and entry.cell is not None}
+
+
+class _Changes:
+    """What is new in one scope since ``start``: leaves of what was there, and what was born."""
+
+    def __init__(self, tree: Tree, start: int, scope: str) -> None:
+        self.tree, self.start, self.scope = tree, start, scope
+        outline = tree.outline
+        self.changed = {entry.number for entry in outline.calls.values() if entry.seq > start}
+        touched = outline.touched(start)
+        self.lines = {number for number in touched if outline.scope(number) == scope}
+        self.bodies = {number for number in self.changed if outline.body(number) == scope}
+        self.asking = {key for key in _asked(outline, touched) if outline.body(key[0]) == scope}
+        self.crowds = {key for key in self.asking if outline.is_crowd(*key)}
+        if scope == "":
+            bodies: Iterable[int] = outline.eager()
+        else:
+            bodies = [int(scope[1:])] if scope[0] == "b" else []
+        cells = Cell.objects.filter(run_id=outline.run_id, born__lte=outline.seq, call_number__in=list(bodies))
+        wanted = Q(seq__gt=start)
+        for call, cell in self.asking:
+            wanted |= Q(call_number=call, number=cell)
+        tree.add_cells(_light(cells.filter(wanted)))
+        tree.add_calls(self.bodies)
+        tree.add_calls(self.lines, answers=False)
+
+    def _new(self, row: Call | Cell | Entry) -> bool:
+        return row.born > self.start
+
+    def leaves(self) -> list[str]:
+        pieces: list[str] = []
+        for number in sorted(self.lines):
+            call = self.tree.calls[number]
+            if not self._new(call.row):
+                pieces.append(call.leaf("head"))
+        for number in sorted(self.bodies):
+            call = self.tree.calls[number]
+            # The body of a call on an opened part was fetched, however young the call is.
+            if not self._new(call.row) or self.scope:
+                pieces += [call.leaf("about"), call.leaf("end")]
+        for key, cell in sorted(self.tree.cells.items()):
+            if self._new(cell.row):
+                continue
+            pieces.append(cell.leaf("head"))
+            if cell.row.seq > self.start:
+                pieces += [cell.leaf("reply"), cell.leaf("code"), cell.leaf("output")]
+            if cell.is_crowd and not self.tree.outline.was_crowd(*key, self.start):
+                pieces.append(cell.leaf("children"))  # its short list becomes a summary and a closed list
+        return pieces
+
+    def births(self) -> list[tuple[int, str]]:
+        """What was born, with the seq of its birth: parents first."""
+        calls = [self.tree.calls[n] for n in self.lines if self._new(self.tree.calls[n].row)]
+        cells = [cell for cell in self.tree.cells.values() if self._new(cell.row)]
+        born: list[CallNode | CellNode] = sorted([*calls, *cells], key=lambda node: node.row.born)
+        return [(node.row.born, _append(node)) for node in born]
+
+
+def _append(node: CallNode | CellNode) -> str:
+    row = node.row
+    if isinstance(row, Cell):
+        target = f"#call-{row.call_number}-cells"
+    elif row.parent_number is None:
+        target = "#tree"
+    else:
+        target = f"#cell-{row.parent_number}-{row.parent_cell}-children"
+    partial = "_cell" if isinstance(node, CellNode) else "_call"
+    item = render_to_string(f"analyses/{partial}.html", {node.kind: node})
+    return render_to_string("analyses/_append.html", {"target": target, "item": item})
+
+
+def mark(start: int, end: int) -> str:
+    """The end of every frame: where the page must stand, and where it stands now."""
+    return f'<span id="run-seq" hidden data-seq="{end}" data-from="{start}"></span>'
+
+
+def _bundled(start: int, end: int, leaves: list[str], births: list[tuple[int, str]], last: list[str]) -> Iterator[str]:
+    """One frame, or as many as FRAME_MOST asks for.
+
+    Leaves first, moving nothing: sent twice, they do no harm. Then births in their order, each frame ending at
+    the last of its own, so that a page cut off between two frames asks from the right place.
+    """
+    bundle: list[str] = []
+    size, at, reached = 0, start, start
+    for seq, html in [*((start, leaf) for leaf in leaves), *births, *((end, leaf) for leaf in last)]:
+        length = len(html.encode(errors="replace"))
+        if bundle and size + length > FRAME_MOST:
+            yield "".join(bundle) + mark(at, reached)
+            bundle, size, at = [], 0, reached
+        bundle.append(html)
+        size += length
+        reached = seq
+    yield "".join(bundle) + mark(at, end)

@@ -1,0 +1,400 @@
+"""What the partials of the tree are given: a call or a cell with what its lines say, and the rows they come from."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
+
+from analyses.models import Call, Cell
+from analyses.outline import CROWD, Crowd, Entry, Outline
+from analyses.texts import clean
+from rlm import parsing
+
+Texts = Mapping[tuple[int, int, str], str]  # analyses.live.read
+OPEN = ("writing", "running", "waiting")
+LIVE_SHOWN = 12_000  # characters of a text still being written that a page shows: its end
+ANSWER_PEEK = 2_000
+STRIP_MOST = 200  # children drawn one by one; more are drawn in groups
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*([\w-]*)[ \t]*$", re.MULTILINE)
+_CUT = re.compile(r"\n\[… ([\d,]+) characters cut[^\n]* …\]\n")
+_SENTENCE = re.compile(r"(?<=[.!?:])\s")
+
+
+class _Leaves:
+    """Something that has partials of its own, named templates/analyses/_<kind>_<leaf>.html."""
+
+    kind = ""
+
+    def leaf(self, name: str) -> SafeString:
+        return render_to_string(f"analyses/_{self.kind}_{name}.html", {self.kind: self})
+
+
+@dataclass(frozen=True)
+class Split:
+    """Shares of a call's or cell's time, for the small bar at the end of its line."""
+
+    model: float
+    execution: float
+    waiting: float
+
+    @classmethod
+    def of(cls, model: float, execution: float, waiting: float) -> Split | None:
+        model, execution, waiting = (max(0.0, value) for value in (model, execution, waiting))
+        total = model + execution + waiting
+        return (
+            cls(*(round(100 * value / total, 1) for value in (model, execution, waiting))) if total > 0.0005 else None
+        )
+
+    @property
+    def waits_at(self) -> float:
+        return round(self.model + self.execution, 1)
+
+
+class CallNode(_Leaves):
+    kind = "call"
+
+    def __init__(self, tree: Tree, row: Call) -> None:
+        self.tree = tree
+        self.row = row
+        self.id = f"call-{row.number}"
+        self.cells: list[CellNode] = []
+
+    @property
+    def entry(self) -> Entry:
+        return self.tree.outline.calls[self.row.number]
+
+    @property
+    def is_root(self) -> bool:
+        return self.row.parent_number is None
+
+    @property
+    def level(self) -> int:
+        return 2 * self.row.depth + 1
+
+    @cached_property
+    def eager(self) -> bool:
+        """Whether its cells come with its line, or are fetched when it is unfolded."""
+        return self.tree.outline.body(self.row.number) in self.tree.whole
+
+    @property
+    def body_scope(self) -> str:
+        return f"b{self.row.number}"
+
+    @cached_property
+    def position(self) -> int:
+        """Its place in a crowd, from 1; 0 where it stands in a short list."""
+        parent, cell = self.row.parent_number, self.row.parent_cell
+        if parent is None or cell is None or not self.tree.outline.is_crowd(parent, cell):
+            return 0
+        return self.tree.outline.children(parent, cell).index(self.row.number) + 1
+
+    @property
+    def what(self) -> str:
+        return "Root call" if self.is_root else self.row.title or first_words(self.row.instruction) or "Child call"
+
+    @property
+    def gave(self) -> str:
+        row = self.row
+        if not row.answer_type:
+            return ""
+        size = row.answer_shape or row.answer_type
+        return f"{row.answer_name}: {size}" if row.answer_name else size
+
+    @property
+    def has_children(self) -> bool:
+        return bool(self.entry.children)
+
+    @property
+    def all_cost(self) -> float | None:
+        return None if self.entry.unpriced else self.entry.all_cost
+
+    @property
+    def split(self) -> Split | None:
+        entry = self.entry
+        wall = entry.seconds
+        if wall is None:
+            return None
+        return Split.of(entry.model_seconds, entry.exec_seconds, wall - entry.model_seconds - entry.exec_seconds)
+
+    @property
+    def schema_text(self) -> str:
+        return json.dumps(self.row.schema, ensure_ascii=False, indent=1)[:4000] if self.row.schema is not None else ""
+
+    @property
+    def answer_text(self) -> str:
+        """A child's answer, as far as a line or two goes; the root's stands on top of the page."""
+        shown = self.row.answer_display
+        text = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False, indent=1)
+        return clean(text if len(text) <= ANSWER_PEEK else text[:ANSWER_PEEK] + "…")
+
+
+class CellNode(_Leaves):
+    kind = "cell"
+
+    def __init__(self, tree: Tree, row: Cell) -> None:
+        self.tree = tree
+        self.row = row
+        self.id = f"cell-{row.call_number}-{row.number}"
+        self.dotted = f"{row.call_number}.{row.number}"
+        self.path = f"c/{row.call_number}/{row.number}"
+        self.children: list[CallNode] = []
+
+    @property
+    def entry(self) -> Entry:
+        return self.tree.outline.calls[self.row.call_number]
+
+    @property
+    def level(self) -> int:
+        return 2 * self.entry.depth + 2
+
+    @property
+    def noun(self) -> str:
+        return "cell" if self.row.kind in (Cell.Kind.CODE, Cell.Kind.TOOL) else "turn"
+
+    @property
+    def writing(self) -> bool:
+        return self.row.status == Cell.Status.WRITING
+
+    def _text(self, what: str) -> str:
+        text = clean(self.tree.texts.get((self.row.call_number, self.row.number, what), ""))
+        return text if len(text) <= LIVE_SHOWN else "…" + text[-LIVE_SHOWN:]
+
+    @property
+    def live_reasoning(self) -> str:
+        return self._text("reasoning")
+
+    @cached_property
+    def live_reply(self) -> tuple[str, str]:
+        """The reply so far: prose, and the code after its first fence."""
+        text = self._text("reply")
+        fence = _FENCE.search(text)
+        if fence is None:
+            return text, ""
+        code = text[fence.end() :].removeprefix("\n")
+        closing = _FENCE.search(code)
+        return text[: fence.start()].rstrip(), code[: closing.start()] if closing else code
+
+    @property
+    def live_output(self) -> str:
+        return self._text("output")
+
+    @property
+    def prose(self) -> str:
+        """The reply without its cell."""
+        return _prose(self.row.reply) if self.row.code else self.row.reply
+
+    @property
+    def thoughts(self) -> str:
+        """What stands folded above a cell: the provider's reasoning, then the reply's own prose."""
+        return "\n\n".join(text for text in (self.row.reasoning, self.prose if self.row.code else "") if text.strip())
+
+    @property
+    def what(self) -> str:
+        """One line on what the cell is for."""
+        row = self.row
+        if self.writing:
+            return "Writing its reply"
+        if row.kind == Cell.Kind.COMPACTION:
+            return "Summary of the turns so far"
+        for line in row.code.splitlines():
+            if line.lstrip().startswith("#") and (said := line.lstrip("# \t")):
+                comment = said
+                break
+        else:
+            comment = ""
+        code = next((line.strip() for line in row.code.splitlines() if line.strip()), "")
+        return first_words(self.prose) or first_words(comment) or first_words(code) or "Empty reply"
+
+    @property
+    def error_name(self) -> str:
+        """KeyError, or what ended its REPL."""
+        row = self.row
+        if row.killed:
+            return {"time": "ran out of time", "memory": "ran out of memory", "cpu": "ran out of processor time"}.get(
+                row.killed, f"REPL ended ({row.killed})"
+            )
+        last = next((line for line in reversed(row.error.splitlines()) if line.strip()), "")
+        return re.split(r"[:\s]", last.strip(), maxsplit=1)[0][:60] if row.error else ""
+
+    @property
+    def shown(self) -> tuple[str, str, str]:
+        """The output as the model saw it: head, how much was cut out there, tail."""
+        row = self.row
+        if row.output_chars > row.shown_chars and (cut := _CUT.search(row.shown)):
+            return row.shown[: cut.start()], cut[1], row.shown[cut.end() :]
+        return row.shown, "", ""
+
+    @property
+    def ran(self) -> bool:
+        return bool(self.row.code) and not self.writing
+
+    @property
+    def over(self) -> bool:
+        return self.row.status not in OPEN
+
+    @property
+    def tokens(self) -> int:
+        return self.row.prompt_tokens + self.row.completion_tokens
+
+    @cached_property
+    def child_totals(self) -> tuple[int, float | None]:
+        """Tokens and cost of the calls it started, with all below them."""
+        entries = [
+            self.tree.outline.calls[n] for n in self.tree.outline.children(self.row.call_number, self.row.number)
+        ]
+        unpriced = any(entry.unpriced for entry in entries)
+        return sum(entry.all_tokens for entry in entries), None if unpriced else sum(
+            entry.all_cost for entry in entries
+        )
+
+    @property
+    def all_tokens(self) -> int:
+        return self.tokens + self.child_totals[0]
+
+    @property
+    def all_cost(self) -> float | None:
+        below = self.child_totals[1]
+        return None if below is None or self.row.cost is None else self.row.cost + below
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.row.ended_at is None else max(0.0, self.row.ended_at - self.row.started_at)
+
+    @property
+    def split(self) -> Split | None:
+        row = self.row
+        if row.ended_at is None:
+            return None
+        return Split.of((row.replied_at or row.ended_at) - row.started_at, row.seconds - row.waited, row.waited)
+
+    @cached_property
+    def is_crowd(self) -> bool:
+        return self.tree.outline.is_crowd(self.row.call_number, self.row.number)
+
+    @cached_property
+    def crowd(self) -> Crowd:
+        return self.tree.outline.crowd(self.row.call_number, self.row.number)
+
+    @property
+    def has_children(self) -> bool:
+        return bool(self.tree.outline.children(self.row.call_number, self.row.number))
+
+    @property
+    def strip(self) -> list[Mark]:
+        return strip(self.crowd.entries)
+
+    @property
+    def first_child(self) -> Entry:
+        return self.crowd.entries[0]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One piece of a crowd's bar."""
+
+    css: str
+    x: float
+    width: float
+    y: float
+    height: float
+
+
+_MARKS = {"done": ("v-done", 4, 6), "queued": ("v-queued", 4.5, 5)}
+
+
+def strip(entries: list[Entry]) -> list[Mark]:
+    """A crowd's bar in call order. Equal neighbours are drawn as one; above STRIP_MOST, groups show their worst."""
+    group = -(-len(entries) // STRIP_MOST)
+    states = []
+    for at in range(0, len(entries), group):
+        found = {_state(entry.status) for entry in entries[at : at + group]}
+        states.append(next(state for state in ("failed", "running", "queued", "done") if state in found))
+    step = 100 / max(1, len(states))
+    marks: list[Mark] = []
+    start = 0
+    for at in range(1, len(states) + 1):
+        if at == len(states) or states[at] != states[start]:
+            css, y, height = {"failed": ("v-fail", 0, 14), "running": ("v-model", 2, 10)}.get(states[start]) or _MARKS[
+                states[start]
+            ]
+            marks.append(Mark(css, round(start * step, 2), round((at - start) * step - 0.12, 2), y, height))
+            start = at
+    return marks
+
+
+def _state(status: str) -> str:
+    if status in ("failed", "stopped", "limit"):
+        return "failed"
+    return status if status in ("done", "queued") else "running"
+
+
+@dataclass
+class Tree:
+    """The nodes of one rendering. ``whole`` names the scopes whose bodies it holds: "" for a page, "b7" for a part."""
+
+    outline: Outline
+    texts: Texts = field(default_factory=dict)
+    whole: Collection[str] = ("",)
+    calls: dict[int, CallNode] = field(default_factory=dict)
+    cells: dict[tuple[int, int], CellNode] = field(default_factory=dict)
+
+    def add_calls(self, numbers: Iterable[int], *, answers: bool = True) -> None:
+        missing = [number for number in numbers if number not in self.calls]
+        if not missing:
+            return
+        rows = Call.objects.filter(run_id=self.outline.run_id).order_by("number")
+        # SQLite takes a limited number of parameters; a long list is nearly all there is anyway.
+        rows = rows.filter(number__in=missing) if len(missing) < 500 else rows
+        wanted = set(missing)
+        for row in (
+            rows.defer("answer_value") if answers else rows.defer("answer_value", "answer_display", "schema", "notes")
+        ):
+            if row.number in wanted:
+                self.calls[row.number] = CallNode(self, row)
+
+    def add_cells(self, rows: Iterable[Cell]) -> None:
+        for row in rows:
+            self.cells[row.call_number, row.number] = CellNode(self, row)
+
+    def load_cell(self, key: tuple[int, int]) -> CellNode | None:
+        call, cell = key
+        self.add_cells(body_cells(self.outline, [call]).filter(number=cell))
+        return self.cells.get(key)
+
+    def nest(self) -> None:
+        """Put every cell into its call and every call of a short list into its cell."""
+        for (call, _), cell in sorted(self.cells.items()):
+            if call in self.calls:
+                self.calls[call].cells.append(cell)
+        for _, node in sorted(self.calls.items()):
+            parent = self.cells.get((node.row.parent_number or 0, node.row.parent_cell or 0))
+            if parent is not None and not parent.is_crowd:
+                parent.children.append(node)
+
+
+def body_cells(outline: Outline, bodies: Iterable[int]) -> Any:
+    """The cells of these calls as far as pages show them; messages and variables are fetched for the inspector alone."""
+    cells = Cell.objects.filter(run_id=outline.run_id, call_number__in=list(bodies), born__lte=outline.seq)
+    return cells.defer("messages", "variables", "exchange", "output").order_by("call_number", "number")
+
+
+def first_words(text: str, most: int = 110) -> str:
+    """The first sentence of a text, on one line, without Markdown's marks."""
+    line = " ".join(text[:1000].split()).strip("*#_`> ")
+    sentence = _SENTENCE.split(line, maxsplit=1)[0].rstrip(":")
+    return sentence if len(sentence) <= most else sentence[: most - 1].rstrip() + "…"
+
+
+@lru_cache(maxsize=512)
+def _prose(reply: str) -> str:
+    return parsing.parse(reply).prose
+
+
+__all__ = ["CROWD", "CallNode", "CellNode", "Tree", "body_cells"]

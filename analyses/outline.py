@@ -1,0 +1,172 @@
+"""A run's calls in a few numbers each: enough for totals, crowds of children and who stands where, for 10,000 of them.
+
+Which parts of the tree a page holds follows from the rows alone (design.md, decision 10): the *scope* of a call's
+line and of its body is "" where every page has it, else the name under which a page that opened it asks for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from analyses.models import ENDED, Call
+
+CROWD = 12  # a cell with more child calls than this shows a summary and a closed list
+EAGER = 24  # calls up to this number stand on the page with their cells; the others' are fetched when unfolded
+
+_COLUMNS = (
+    "number", "parent_number", "parent_cell", "depth", "status", "title", "model", "prompt_tokens", "completion_tokens",
+    "cost", "model_seconds", "exec_seconds", "queued_at", "started_at", "finished_at", "turns", "born", "seq",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Entry:
+    number: int
+    parent: int | None
+    cell: int | None
+    depth: int
+    status: str
+    title: str
+    model: str
+    tokens: int
+    cost: float | None
+    model_seconds: float
+    exec_seconds: float
+    queued: float
+    started: float | None
+    finished: float | None
+    turns: int
+    born: int
+    seq: int
+    children: dict[int, list[int]] = field(default_factory=dict)  # by cell, in call order
+    # Of the subtree, itself included.
+    all_tokens: int = 0
+    all_cost: float = 0.0
+    unpriced: int = 0  # calls whose cost is unknown
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def seconds(self) -> float | None:
+        """From its start to its end; None while it is under way."""
+        return None if self.started is None or self.finished is None else max(0.0, self.finished - self.started)
+
+    @property
+    def own_seconds(self) -> float:
+        return self.model_seconds + self.exec_seconds
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """The child calls of one cell, summed up."""
+
+    total: int
+    done: int
+    failed: int  # failed, stopped or at a limit
+    running: int
+    queued: int
+    slowest: Entry | None
+    entries: list[Entry]
+
+
+class Outline:
+    """The calls of one run up to a seq. ``read`` brings it up to a later one."""
+
+    def __init__(self, run_id: int) -> None:
+        self.run_id = run_id
+        self.seq = 0
+        self.calls: dict[int, Entry] = {}
+
+    @classmethod
+    def of(cls, run: Any) -> Outline:
+        outline = cls(run.pk)
+        outline.read(run.seq)
+        return outline
+
+    def read(self, upto: int) -> list[int]:
+        """Take in the calls written after ``self.seq``, less those born after ``upto``; return their numbers.
+
+        A row may be newer than ``upto``; then it comes again next time, which does no harm.
+        """
+        rows = Call.objects.filter(run_id=self.run_id, seq__gt=self.seq, born__lte=upto).order_by("number")
+        changed = [self._take(row) for row in rows.values_list(*_COLUMNS).iterator(chunk_size=5000)]
+        self.seq = max(self.seq, upto)
+        return changed
+
+    def _take(self, row: tuple[Any, ...]) -> int:
+        number, parent, cell, depth, status, title, model, prompt, completion, cost, *rest = row
+        entry = Entry(number, parent, cell, depth, status, title, model, prompt + completion, cost, *rest)
+        old = self.calls.get(number)
+        if old is None:
+            if parent is not None and cell is not None:
+                self.calls[parent].children.setdefault(cell, []).append(number)
+            tokens, money, unpriced = entry.tokens, entry.cost or 0.0, int(entry.cost is None)
+        else:
+            entry.children = old.children
+            entry.all_tokens, entry.all_cost, entry.unpriced = old.all_tokens, old.all_cost, old.unpriced
+            tokens, money = entry.tokens - old.tokens, (entry.cost or 0.0) - (old.cost or 0.0)
+            unpriced = int(entry.cost is None) - int(old.cost is None)
+        self.calls[number] = entry
+        for above in (entry, *self.above(number)):
+            above.all_tokens += tokens
+            above.all_cost += money
+            above.unpriced += unpriced
+        return number  # type: ignore[no-any-return]
+
+    def above(self, number: int) -> Iterator[Entry]:
+        """Its parent, the parent's parent, up to the root."""
+        parent = self.calls[number].parent
+        while parent is not None:
+            yield self.calls[parent]
+            parent = self.calls[parent].parent
+
+    def touched(self, start: int) -> set[int]:
+        """The calls written after ``start``, and those above them, whose totals include theirs."""
+        changed = {entry.number for entry in self.calls.values() if entry.seq > start}
+        return changed | {above.number for number in changed for above in self.above(number)}
+
+    def children(self, call: int, cell: int) -> list[int]:
+        return self.calls[call].children.get(cell, [])
+
+    def is_crowd(self, call: int, cell: int) -> bool:
+        return len(self.children(call, cell)) > CROWD
+
+    def was_crowd(self, call: int, cell: int, seq: int) -> bool:
+        """Whether it was one already for a page that stands at ``seq``."""
+        children = self.children(call, cell)
+        return len(children) > CROWD and self.calls[children[CROWD]].born <= seq
+
+    def crowd(self, call: int, cell: int) -> Crowd:
+        entries = [self.calls[number] for number in self.children(call, cell)]
+        count = Counter(entry.status for entry in entries)
+        timed = [entry for entry in entries if entry.seconds is not None]
+        ended = sum(count[status] for status in ENDED)
+        return Crowd(
+            total=len(entries),
+            done=count["done"],
+            failed=ended - count["done"],
+            running=len(entries) - ended - count["queued"],
+            queued=count["queued"],
+            slowest=max(timed, key=lambda entry: entry.seconds or 0.0, default=None),
+            entries=entries,
+        )
+
+    def scope(self, number: int) -> str:
+        """Where the line of this call stands: "" on every page, "b7" in the body of call 7, "c9" in an opened crowd."""
+        entry = self.calls[number]
+        if entry.parent is None or entry.cell is None:
+            return ""
+        return f"c{number}" if self.is_crowd(entry.parent, entry.cell) else self.body(entry.parent)
+
+    def body(self, number: int) -> str:
+        """Where its cells stand."""
+        return "" if number <= EAGER and self.scope(number) == "" else f"b{number}"
+
+    def eager(self) -> Iterable[int]:
+        """The calls whose cells every page holds."""
+        return [number for number in self.calls if number <= EAGER and self.body(number) == ""]

@@ -1,0 +1,219 @@
+"""A run's page from its rows: what members' and shared pages both hold, and nothing that depends on who looks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
+
+from analyses import live
+from analyses.answers import Answer, shown_answer
+from analyses.endpoints import OFFLINE, OFFLINE_LABEL
+from analyses.models import Cell, Run, Status
+from analyses.nodes import CallNode, Texts, Tree, body_cells
+from analyses.outline import Outline
+from analyses.timeline import Timeline
+from rlm.limits import Limits
+
+WORDS = {
+    Status.QUEUED: "Queued",
+    Status.RUNNING: "Running",
+    Status.WAITING: "Waiting",
+    Status.PAUSED: "Paused",
+    Status.DONE: "Done",
+    Status.FAILED: "Failed",
+    Status.STOPPED: "Stopped",
+    Status.LIMIT: "Ended at a limit",
+}
+
+
+@dataclass(frozen=True)
+class Meter:
+    """One limit and what is used of it."""
+
+    name: str
+    used: str
+    most: str
+    share: float | None = None  # percent
+    minor: bool = False
+    ticks: float | None = None  # a clock that runs: seconds since the epoch at its 0
+
+    @property
+    def near(self) -> bool:
+        return self.share is not None and self.share >= 90
+
+
+class RunState:
+    """The run's own leaves: state, what it does now, meters, answer."""
+
+    def __init__(self, run: Run, outline: Outline, now_cell: Cell | None = None) -> None:
+        self.run = run
+        self.outline = outline
+        self.now_cell = now_cell  # the root's newest
+
+    @property
+    def word(self) -> str:
+        if self.run.stop_requested_at and not self.run.ended:
+            return "Stopping"
+        return WORDS[Status(self.run.status)]
+
+    @property
+    def answer(self) -> Answer:
+        return shown_answer(self.run)
+
+    @property
+    def running(self) -> int:
+        return sum(not entry.ended and entry.status == "running" for entry in self.outline.calls.values())
+
+    @property
+    def now(self) -> str:
+        """What it is doing, in a sentence."""
+        run, cell = self.run, self.now_cell
+        if run.ended:
+            parts = [_count(run.cells, "cell"), _count(run.calls, "call")]
+            if run.failed_calls:
+                parts.append(f"{run.failed_calls:,} of them failed")
+            return (f"{run.reason} " if run.reason else "") + ", ".join(parts)
+        if run.stop_requested_at:
+            return "The worker ends what is under way and keeps everything so far."
+        if run.status == Status.QUEUED:
+            return "Waits for a worker to take it."
+        if cell is None:
+            return "Its sandbox starts."
+        if cell.status == Cell.Status.WRITING:
+            return f"Turn {cell.number}: {run.root_model} writes its reply"
+        if cell.status == Cell.Status.WAITING:
+            crowd = self.outline.crowd(1, cell.number)
+            said = f"Cell {cell.number} waits for its children: {crowd.done} of {crowd.total} done"
+            said += f", {crowd.failed} failed" if crowd.failed else ""
+            return said + (f", {crowd.running} running" if crowd.running else "")
+        if cell.status == Cell.Status.RUNNING:
+            return f"Cell {cell.number} runs"
+        return f"Cell {cell.number} is done; the next turn begins"
+
+    @cached_property
+    def meters(self) -> list[Meter]:
+        run, limits = self.run, _limits(self.run)
+        over = run.ended
+        tokens = run.prompt_tokens + run.completion_tokens
+        started = run.started_at.timestamp() if run.started_at else None
+        spent = run.seconds if over else (time.time() - started if started else 0.0)
+        share = max(
+            _share(run.prompt_tokens, limits.prompt_tokens), _share(run.completion_tokens, limits.completion_tokens)
+        )
+        cached = f", {100 * run.cached_tokens // run.prompt_tokens} % cached" if over and run.cached_tokens else ""
+        most_tokens = None if limits.prompt_tokens is None else limits.prompt_tokens + (limits.completion_tokens or 0)
+        from analyses.templatetags.run import amount, clock, money
+
+        if over:
+            return [
+                Meter("Time", clock(spent), ""),
+                Meter("Cost", money(run.cost) if run.cost is not None else "unknown", ""),
+                Meter("Tokens", amount(tokens), cached),
+                Meter("Calls", f"{run.calls:,}", ""),
+            ]
+        return [
+            Meter(
+                "Time",
+                clock(spent),
+                f" of {clock(limits.run_seconds)}",
+                _share(spent, limits.run_seconds),
+                ticks=started,
+            ),
+            Meter(
+                "Cost",
+                money(run.cost) if run.cost is not None else "unknown",
+                f" of {money(limits.cost)}" if limits.cost is not None else "",
+                _share(run.cost or 0.0, limits.cost),
+            ),
+            Meter("Tokens", amount(tokens), f" of {amount(most_tokens)}" if most_tokens else "", share),
+            Meter("Calls", f"{run.calls:,}", f" of {limits.calls:,}", _share(run.calls, limits.calls)),
+            Meter(
+                "In flight",
+                str(self.running),
+                f" of {limits.calls_in_flight}",
+                _share(self.running, limits.calls_in_flight),
+                minor=True,
+            ),
+            Meter("Depth", str(run.depth), f" of {limits.depth}", _share(run.depth, limits.depth), minor=True),
+        ]
+
+    def leaf(self, name: str) -> SafeString:
+        """state, now, meters or answer."""
+        if name == "answer":
+            return render_to_string("analyses/_answer.html", {"answer": self.answer})
+        return render_to_string(f"analyses/_run_{name}.html", {"state": self})
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def _share(used: float, most: float | None) -> float:
+    return min(100.0, round(100 * used / most, 1)) if most else 0.0
+
+
+def _limits(run: Run) -> Limits:
+    try:
+        return Limits.of(run.limits)
+    except ValueError:
+        return Limits()
+
+
+def run_page_context(run: Run) -> dict[str, Any]:
+    """What `_run_body.html` needs. The run's seq was read before its rows: the page stands at it."""
+    outline = Outline.of(run)
+    texts: Texts = {} if run.ended else async_to_sync(live.read)(run.pk)
+    tree = Tree(outline, texts)
+    fill(tree)
+    root = tree.calls.get(1)
+    return {
+        "run": run,
+        "seq": run.seq,
+        "now": time.time(),
+        "root": root,
+        "state": RunState(run, outline, now_cell(root)),
+        "answer": shown_answer(run),
+        "timeline": Timeline.of(run, outline),
+        "offline_label": OFFLINE_LABEL if run.endpoint == OFFLINE else "",
+    }
+
+
+def fill(tree: Tree) -> None:
+    """Load what a whole page holds: the calls whose line stands on it, the cells of those that stand open."""
+    outline = tree.outline
+    bodies = set(outline.eager())
+    heads = {number for number in outline.calls if outline.scope(number) == ""}
+    tree.add_calls(bodies)
+    tree.add_calls(heads - bodies, answers=False)
+    tree.add_cells(body_cells(outline, bodies))
+    tree.nest()
+
+
+def now_cell(root: CallNode | None) -> Cell | None:
+    return root.cells[-1].row if root and root.cells else None
+
+
+def part(run: Run, call: int, texts: Texts) -> CallNode | None:
+    """One call with its cells, for a page that unfolds it; None where there is no such call."""
+    outline = Outline.of(run)
+    if call not in outline.calls:
+        return None
+    tree = Tree(outline, texts, whole=(outline.body(call),))
+    tree.add_calls([call])
+    tree.add_cells(body_cells(outline, [call]))
+    tree.add_calls(_short_children(outline, call), answers=False)
+    tree.nest()
+    return tree.calls[call]
+
+
+def _short_children(outline: Outline, call: int) -> Iterable[int]:
+    for cell, numbers in outline.calls[call].children.items():
+        if not outline.is_crowd(call, cell):
+            yield from numbers

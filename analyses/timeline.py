@@ -1,0 +1,176 @@
+"""The timeline: when each call ran and what the root did meanwhile, drawn as SVG from the rows alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
+
+from analyses.models import Cell, Run
+from analyses.outline import Entry, Outline
+
+LANES = 8  # rows of bars for the child calls of a depth
+SINGLY = 300  # calls drawn one by one; more are drawn as how many were under way
+BINS = 240
+LANE, TOP = 10, 26  # pixels
+_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
+
+
+@dataclass(frozen=True)
+class Bar:
+    css: str
+    x: float
+    width: float
+    y: float
+    height: float
+    call: int = 0  # 0: no link
+
+
+@dataclass(frozen=True)
+class Band:
+    """The calls of one depth: a label and where its bars begin."""
+
+    label: str
+    y: int
+
+
+@dataclass(frozen=True)
+class Timeline:
+    span: float
+    ticks: list[tuple[float, str]]
+    bands: list[Band]
+    bars: list[Bar]
+    height: int
+    caption: str
+
+    @classmethod
+    def of(cls, run: Run, outline: Outline) -> Timeline | None:
+        """None while nothing has begun."""
+        root = outline.calls.get(1)
+        if root is None or root.started is None:
+            return None
+        entries = list(outline.calls.values())
+        cells = list(
+            Cell.objects.filter(run_id=run.pk, call_number=1, born__lte=outline.seq)
+            .order_by("number")
+            .values_list("started_at", "replied_at", "ended_at", "seconds", "waited", "status")
+        )
+        begin = root.started
+        known = [time for entry in entries for time in (entry.started, entry.finished) if time]
+        known += [time for cell in cells for time in cell[:3] if time]
+        span = max(0.1, max(known) - begin)
+        scale = 100 / span
+        bars = _root(cells, begin, span)
+        bands = [Band("call 1", 0)]
+        y = TOP
+        deepest = max(entry.depth for entry in entries)
+        for depth in range(1, deepest + 1):
+            level = [entry for entry in entries if entry.depth == depth and entry.started]
+            if not level:
+                continue
+            drawn, lanes = (_singly if len(level) <= SINGLY else _summed)(level, begin, span, scale, y)
+            bars += drawn
+            bands.append(Band(f"{len(level):,} call{'s' if len(level) > 1 else ''} at depth {depth}", y))
+            y += max(2, lanes) * LANE + 6
+        model = sum(entry.model_seconds for entry in entries)
+        caption = (
+            f"{span:.1f} s from the first request to the last event; {model:.1f} s of model time and "
+            f"{sum(entry.exec_seconds for entry in entries):.1f} s of execution in {len(entries):,} call{'s' if len(entries) > 1 else ''}"
+        )
+        return cls(span, _ticks(span), bands, bars, y, caption)
+
+    def leaf(self) -> SafeString:
+        return render_to_string("analyses/_timeline_plot.html", {"timeline": self})
+
+
+def _root(cells: list[tuple[Any, ...]], begin: float, span: float) -> list[Bar]:
+    bars = []
+    scale = 100 / span
+    for started, replied, ended, seconds, waited, status in cells:
+        x = max(0.0, started - begin)
+        written = (replied or ended or begin + span) - begin
+        bars.append(_bar("v-model", x, written - x, scale, 2, 14, 1))
+        if replied and status != "writing":
+            over = (ended or begin + span) - begin
+            if waited > 0.5 * max(seconds, 0.001) or status == "waiting":
+                bars.append(_bar("v-wait", written, over - written, scale, 8, 2, 1))
+            else:
+                bars.append(_bar("v-fail" if status == "error" else "v-exec", written, over - written, scale, 5, 8, 1))
+    return bars
+
+
+def _bar(css: str, start: float, length: float, scale: float, y: float, height: float, call: int = 0) -> Bar:
+    return Bar(css, round(start * scale, 2), round(max(0.1, length * scale), 2), y, height, call)
+
+
+def _singly(level: list[Entry], begin: float, span: float, scale: float, y: float) -> tuple[list[Bar], int]:
+    """Each call a bar in the first lane that is free."""
+    free: list[float] = []
+    bars = []
+    for entry in sorted(level, key=lambda one: (one.started or 0.0, one.number)):
+        start = max(0.0, (entry.started or begin) - begin)
+        end = (entry.finished or begin + span) - begin
+        lane = next((n for n, until in enumerate(free) if until <= start + 1e-6), len(free))
+        if lane == len(free) and len(free) < LANES:
+            free.append(0.0)
+        elif lane == len(free):
+            lane = free.index(min(free))
+        free[lane] = end
+        top = y + lane * LANE
+        failed = entry.ended and entry.status != "done"
+        bars.append(_bar("v-fail" if failed else "v-model", start, end - start, scale, top, 7, entry.number))
+        if not failed and entry.exec_seconds > 0.02 * span:
+            bars.append(
+                _bar(
+                    "v-exec",
+                    max(start, end - entry.exec_seconds),
+                    min(entry.exec_seconds, end - start),
+                    scale,
+                    top + 1.5,
+                    4,
+                )
+            )
+    return bars, len(free)
+
+
+def _summed(level: list[Entry], begin: float, span: float, scale: float, y: float) -> tuple[list[Bar], int]:
+    """Too many to draw: how many were under way, over time."""
+    change = [0] * (BINS + 1)
+    for entry in level:
+        first = int(BINS * ((entry.started or begin) - begin) / span)
+        last = int(BINS * ((entry.finished or begin + span) - begin) / span)
+        change[min(first, BINS - 1)] += 1
+        change[min(last, BINS - 1) + 1] -= 1
+    counts = []
+    under_way = 0
+    for step in change[:BINS]:
+        under_way += step
+        counts.append(under_way)
+    most = max(counts) or 1
+    height = LANES * LANE
+    bars: list[Bar] = []
+    start = 0
+    for at in range(1, BINS + 1):
+        if at == BINS or counts[at] != counts[start]:
+            if counts[start]:
+                tall = round(height * counts[start] / most, 1)
+                bars.append(
+                    Bar(
+                        "v-model",
+                        round(100 * start / BINS, 2),
+                        round(100 * (at - start) / BINS, 2),
+                        y + height - tall,
+                        tall,
+                    )
+                )
+            start = at
+    return bars, LANES
+
+
+def _ticks(span: float) -> list[tuple[float, str]]:
+    step = next((step for step in _STEPS if span / step <= 8), span / 4)
+    count = int(span / step + 1e-9)
+    ticks = [(round(100 * n * step / span, 2), f"{n * step:g}" + (" s" if n == 0 else "")) for n in range(count + 1)]
+    return [tick for tick in ticks if tick[0] <= 97 or tick[0] == 0]

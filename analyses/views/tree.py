@@ -1,0 +1,150 @@
+"""Parts of a run's tree and its answer, on demand: the same for a member and for who has the share's link."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_safe
+
+from analyses import blobs, live
+from analyses.answers import as_csv, whole_answer
+from analyses.models import Cell, Run
+from analyses.nodes import Texts, Tree
+from analyses.outline import Outline
+from analyses.runpage import part
+
+PAGE = 50  # child calls fetched at once
+WHOLE_SHOWN = 200_000  # characters of a whole output put into the page; more is a download
+
+
+def watched_run(request: HttpRequest, *, workspace: str = "", key: str = "", token: str = "") -> Run:
+    """The run that the address names, if who asks may see it."""
+    if token:
+        return get_object_or_404(Run.objects.shared(token).select_related("workspace"), shares__token=token)  # type: ignore[no-any-return]
+    runs = Run.objects.visible_to(request.user).select_related("workspace")
+    return get_object_or_404(runs, workspace__slug=workspace, key=key)  # type: ignore[no-any-return]
+
+
+def _texts(run: Run) -> Texts:
+    return {} if run.ended else async_to_sync(live.read)(run.pk)
+
+
+@require_safe
+def call_cells(request: HttpRequest, call: int, **where: str) -> HttpResponse:
+    """The body of a call that is not on the page from the start."""
+    run = watched_run(request, **where)
+    node = part(run, call, _texts(run))
+    if node is None:
+        raise Http404
+    return render(request, "analyses/_call_part.html", {"call": node, "scopes": [node.body_scope], "seq": run.seq})
+
+
+@require_safe
+def cell_children(request: HttpRequest, call: int, cell: int, **where: str) -> HttpResponse:
+    """A page of a crowd of child calls, in call order, from the one after ``after``."""
+    run = watched_run(request, **where)
+    outline = Outline.of(run)
+    if call not in outline.calls:
+        raise Http404
+    after = request.GET.get("after", "0")
+    start = int(after) if re.fullmatch(r"\d{1,9}", after) else 0
+    numbers = [number for number in outline.children(call, cell) if number > start]
+    tree = Tree(outline)
+    tree.add_calls(numbers[:PAGE], answers=False)
+    tree.add_cells(Cell.objects.filter(run=run, call_number=call, number=cell).only("call_number", "number", "status"))
+    parent = tree.cells.get((call, cell))
+    if parent is None:
+        raise Http404
+    shown = [tree.calls[number] for number in numbers[:PAGE]]
+    context = {
+        "calls": shown,
+        "cell": parent,
+        "scopes": [f"c{node.row.number}" for node in shown],
+        "after": shown[-1].row.number if shown else start,
+        "left": len(numbers) - len(shown),
+        "open": not run.ended and not parent.over,
+        "seq": run.seq,
+    }
+    return render(request, "analyses/_children_part.html", context)
+
+
+@require_safe
+def call_path(request: HttpRequest, call: int, **where: str) -> HttpResponse:
+    """Where a call stands, from the root down: so that a link to it can unfold what is in between."""
+    run = watched_run(request, **where)
+    outline = Outline.of(run)
+    if call not in outline.calls:
+        raise Http404
+    steps: list[dict[str, Any]] = []
+    number: int | None = call
+    while number is not None:
+        entry = outline.calls[number]
+        step: dict[str, Any] = {"call": number, "from": entry.parent}
+        if entry.parent is not None and entry.cell is not None:
+            siblings = outline.children(entry.parent, entry.cell)
+            at = siblings.index(number)
+            # The page of the crowd that starts just before it.
+            step |= {
+                "cell": entry.cell,
+                "crowd": outline.is_crowd(entry.parent, entry.cell),
+                "after": siblings[at - 1] if at else 0,
+            }
+        steps.append(step)
+        number = entry.parent
+    return HttpResponse(json.dumps(steps[::-1]), content_type="application/json")
+
+
+@require_safe
+def cell_output(request: HttpRequest, call: int, cell: int, **where: str) -> HttpResponse:
+    """The whole output that was kept of a cell: as text, or as a part of the page."""
+    run = watched_run(request, **where)
+    row = get_object_or_404(
+        Cell.objects.filter(run=run).only("output", "output_blob", "output_chars"), call_number=call, number=cell
+    )
+    if not request.htmx:  # type: ignore[attr-defined]
+        if row.output_blob:
+            return _inert(FileResponse(blobs.open(row.output_blob), content_type="text/plain; charset=utf-8"))
+        return _inert(HttpResponse(row.output, content_type="text/plain; charset=utf-8"))
+    text = row.output
+    if row.output_blob:
+        text = blobs.read(row.output_blob, limit=4 * WHOLE_SHOWN).decode(errors="replace")
+    context = {
+        "text": text[:WHOLE_SHOWN],
+        "where": f"{call}.{cell}",
+        "path": f"c/{call}/{cell}",
+        "cut": len(text) > WHOLE_SHOWN,
+        "chars": row.output_chars,
+        "kept": len(text),
+    }
+    return render(request, "analyses/_whole_output.html", context)
+
+
+@require_safe
+def answer(request: HttpRequest, **where: str) -> HttpResponse:
+    """The whole answer as a file: JSON, CSV, Markdown or plain text."""
+    run = watched_run(request, **where)
+    if not run.answer_type:
+        raise Http404
+    value = whole_answer(run)
+    form = request.GET.get("as", "md" if isinstance(value, str) else "json")
+    if form == "csv":
+        body, kind = as_csv(value), "text/csv"
+    elif form in ("md", "txt") and isinstance(value, str):
+        body, kind = value, "text/markdown" if form == "md" else "text/plain"
+    else:
+        body, kind, form = json.dumps(value, ensure_ascii=False, indent=1) + "\n", "application/json", "json"
+    response = HttpResponse(body.encode(errors="replace"), content_type=f"{kind}; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="run-{run.number}-answer.{form}"'
+    return _inert(response)
+
+
+def _inert(response: Any) -> Any:
+    """What a model or a cell wrote must never run as a page of ours."""
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    return response
