@@ -62,7 +62,9 @@ class Bed:
     async def solve(self, spec: RunSpec, context: Value, *, remember: bool = True) -> tuple[RunResult, FileRecorder]:
         recorder = FileRecorder(self.folder / f"run-{len(self.recorders)}.jsonl", remember=remember)
         self.recorders.append(recorder)
-        result = await solve(spec, context=context, pool=self.pool, client=self.client, emit=recorder, control=Control())
+        result = await solve(
+            spec, context=context, pool=self.pool, client=self.client, emit=recorder, control=Control()
+        )
         recorder.close()
         return result, recorder
 

@@ -16,7 +16,7 @@ import openai
 
 from rlm.endpoints import Endpoint
 from rlm.events import Usage
-from rlm.gate import Gate, SharedGate, gate_of
+from rlm.gate import SharedGate, gate_of
 from rlm.prices import price
 from rlm.replies import ModelError, ModelReply, OnDelta, OnRetry
 from rlm.replycache import ReplyCache, cache_key
@@ -108,7 +108,7 @@ class ModelClient:
         return reply
 
     def _wait(self, attempt: int, asked: float | None) -> float:
-        backoff = min(8.0, self._backoff * 2 ** (attempt - 1))
+        backoff: float = min(8.0, self._backoff * 2.0 ** (attempt - 1))
         return (asked or 0.0) + backoff * random.uniform(0.5, 1.0)  # jitter: retries of many children must not march
 
     def _drop(self, name: str, error: ModelError) -> None:
@@ -152,7 +152,9 @@ class ModelClient:
         except TimeoutError:
             if not whole.expired():
                 raise
-            raise ModelError("timeout", f"The model did not finish its reply within {seconds:g} s.", retry=True) from None
+            raise ModelError(
+                "timeout", f"The model did not finish its reply within {seconds:g} s.", retry=True
+            ) from None
         except openai.APIStatusError as error:
             raise self._status_error(error, body) from error
         except openai.APITimeoutError as error:
@@ -177,7 +179,9 @@ class ModelClient:
         """Feed the response to the builder; raise ModelError where it is not a whole reply."""
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in ("text/html", "application/xhtml+xml"):
-            raise ModelError("malformed", self._says("answered with a web page, not a model's reply: is its address right?"))
+            raise ModelError(
+                "malformed", self._says("answered with a web page, not a model's reply: is its address right?")
+            )
         limit = 4 * builder.max_chars + SLACK
         loop = asyncio.get_running_loop()
         ended = False
@@ -237,7 +241,9 @@ class ModelClient:
             return ModelError("quota", self._says(f"says that its quota or credit is used up ({status}): {message}"))
         wait = retry_after(error.response.headers)
         if status == 429:
-            return ModelError("rate_limited", self._says(f"asks for fewer requests (429): {message}"), retry=True, wait=wait)
+            return ModelError(
+                "rate_limited", self._says(f"asks for fewer requests (429): {message}"), retry=True, wait=wait
+            )
         if status in (408, 409, 425) or status >= 500:
             return ModelError("server", self._says(f"had an error ({status}): {message}"), retry=True, wait=wait)
         return ModelError("bad_request", self._says(f"refused the request ({status}): {message}"))
@@ -282,7 +288,9 @@ def _message_of(error: openai.APIStatusError) -> str:
 def _refused_parameter(message: str, param: str | None, body: Mapping[str, Any]) -> str:
     """Return which optional parameter of ours a provider's 400 is about, or ""."""
     low = message.lower()
-    complains = any(w in low for w in ("unsupported", "not support", "unrecognized", "unknown", "extra", "invalid", "use "))
+    complains = any(
+        w in low for w in ("unsupported", "not support", "unrecognized", "unknown", "extra", "invalid", "use ")
+    )
     if not complains:
         return ""
     named = [name for name in body if name == param or name in low]

@@ -52,7 +52,9 @@ class CodeactCall(CellCall):
                 return outcome
 
     async def last_words(self, ending: Ending) -> Outcome:
-        self.add_last_word(f"{ending.reason} This is your last turn: reply with the best answer you can give now, no code.")
+        self.add_last_word(
+            f"{ending.reason} This is your last turn: reply with the best answer you can give now, no code."
+        )
         reply = await self.ask(max_tokens=min(1_024, self.run.reply_tokens), last=True)
         self.tell_reply(reply, "reply")
         text = parse(reply.text).prose

@@ -44,7 +44,9 @@ async def compact(call: Call) -> None:
     last = f"\n\nThe last output, shortened:\n{clip(pending, 2_000)}" if pending else ""
     call.add("user", summary_message(clip(summary, 8 * SUMMARY_TOKENS), turns) + last)
     if is_too_long(call):
-        raise Ending("failed", "The prompt is longer than the model's window, even after the earlier turns were summarised.")
+        raise Ending(
+            "failed", "The prompt is longer than the model's window, even after the earlier turns were summarised."
+        )
 
 
 async def _from_a_digest(call: Call) -> ModelReply:

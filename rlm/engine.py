@@ -12,6 +12,7 @@ from rlm.control import Control
 from rlm.direct import DirectCall
 from rlm.events import Emit
 from rlm.limits import Limits, LimitsError
+from rlm.prices import ceiling
 from rlm.prompts import DIALECTS, STRATEGIES
 from rlm.react import ReactCall
 from rlm.recursive import RecursiveCall
@@ -40,6 +41,8 @@ async def solve(
     run = Run(spec, pool=pool, client=client, emit=emit, control=control, make=make_call)
     if context.nbytes > BIG:
         await asyncio.to_thread(lambda: context.summary)
+    # The list of prices takes a moment to load: not in the loop, where the other runs are.
+    await asyncio.to_thread(lambda: [ceiling(run.endpoint, run.model_at(depth), 1, 1) for depth in range(3)])
     own = identity.request_hash(await digest_of(context), spec.question, spec.schema, [], "")
     root = run.new_call(
         context,
@@ -124,4 +127,3 @@ def _result(run: Run, outcome: Outcome) -> RunResult:
         partial=outcome.partial, usage=run.ledger.spent, calls=run.calls, cells=run.cells, depth=run.depth,
         seconds=time.monotonic() - run.started,
     )  # fmt: skip
-

@@ -150,7 +150,9 @@ class CellDone:
     final: bool  # FINAL was called
     time: float
     variables: Sequence[dict[str, Any]] = ()  # name, type, size, preview
-    exchange: Sequence[tuple[str, int, str]] = ()  # for replay: ("ask", order, identity), ("give", order, "") as they came
+    exchange: Sequence[
+        tuple[str, int, str]
+    ] = ()  # for replay: ("ask", order, identity), ("give", order, "") as they came
 
 
 @dataclass(frozen=True)

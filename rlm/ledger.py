@@ -53,7 +53,9 @@ class Ledger:
         """Return what a request of at most this size would set aside."""
         return Hold(model, prompt, completion, self._ceiling(model, prompt, completion))
 
-    async def hold(self, model: str, prompt: int, completion: int, last: tuple[int, int] | None = None) -> tuple[int, Hold]:
+    async def hold(
+        self, model: str, prompt: int, completion: int, last: tuple[int, int] | None = None
+    ) -> tuple[int, Hold]:
         """Set a request aside, shortening its reply if it must be; return its number and what was held.
 
         ``last`` is the size of the root's last request as it would be after this one. Waits while other requests
@@ -172,7 +174,9 @@ class Ledger:
             ("money", self.known_cost, limits.cost),
         )
         return [
-            f"{used / limit:.0%} of the run's {name} are used" if name != "money" else f"{used / limit:.0%} of the run's money is used"
+            f"{used / limit:.0%} of the run's {name} are used"
+            if name != "money"
+            else f"{used / limit:.0%} of the run's money is used"
             for name, used, limit in pairs
             if limit and used > share * limit
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import lru_cache
 
 from genai_prices import Usage as PricedUsage
@@ -50,18 +51,13 @@ def _listed(provider: str, url: str, model: str, prompt: int, completion: int, c
 @lru_cache(maxsize=256)
 def _place(provider: str, url: str, model: str) -> str | None:
     """Return the id of the provider whose list holds this model, or None."""
-    tries: list[dict[str, str]] = [{"provider_id": provider}] if provider else [{"provider_api_url": url}, {}]
-    for given in tries:
-        try:
-            found = calc_price(
-                PricedUsage(input_tokens=1, output_tokens=1),
-                model_ref=model,
-                provider_id=given.get("provider_id"),
-                provider_api_url=given.get("provider_api_url"),
-            )
-        except (LookupError, ValueError):
-            # A known host that lacks the model is an answer; only for an unknown host does the name alone count.
-            continue
-        if given or found.provider.id in _MAKERS:
-            return found.provider.id
+    one = PricedUsage(input_tokens=1, output_tokens=1)
+    if provider:
+        return provider
+    with contextlib.suppress(LookupError, ValueError):
+        return str(calc_price(one, model_ref=model, provider_api_url=url).provider.id)
+    with contextlib.suppress(LookupError, ValueError):
+        found = str(calc_price(one, model_ref=model).provider.id)
+        if found in _MAKERS:
+            return found
     return None

@@ -21,7 +21,9 @@ def probe(value: Value, question: str = "", limits: Limits | None = None, *, sch
         parts.append(f"# Question\n{clip(question, QUESTION, 'the whole of it is the variable `question`')}")
     if schema is not None:
         text = json.dumps(schema, ensure_ascii=False)
-        parts.append(f"# Form of the result\nWhat you pass to FINAL must satisfy this JSON Schema:\n{clip(text, 8_000)}")
+        parts.append(
+            f"# Form of the result\nWhat you pass to FINAL must satisfy this JSON Schema:\n{clip(text, 8_000)}"
+        )
     if limits is not None:
         parts.append(
             f"# Limits\n{limits.turns} turns; {limits.shown_chars:,} characters of each output are shown to you; "

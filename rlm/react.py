@@ -60,7 +60,9 @@ class ReactCall(CellCall):
             self.add("user", f"The answer does not satisfy the schema.\n{refusal[:3000]}\nWrite it again.")
 
     async def last_words(self, ending: Ending) -> Outcome:
-        self.add_last_word(f"{ending.reason} This is your last turn: write the best answer you can give now; call no tool.")
+        self.add_last_word(
+            f"{ending.reason} This is your last turn: write the best answer you can give now; call no tool."
+        )
         reply = await self.ask(max_tokens=min(1_024, self.run.reply_tokens), last=True)
         self.tell_reply(reply, "reply")
         text = split_thinking(reply.text)[1].strip()

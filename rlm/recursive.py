@@ -9,7 +9,7 @@ from rlm.call import LAST_REPLY
 from rlm.cellcall import CellCall
 from rlm.events import CellKind
 from rlm.parsing import Parsed, parse, split_thinking
-from rlm.probe import clip, fenced, probe
+from rlm.probe import clip, probe
 from rlm.prompts import system_prompt
 from rlm.replies import ModelError, ModelReply
 from rlm.run import BIG, Run
@@ -138,4 +138,6 @@ class RecursiveCall(CellCall):
             why = f"The model wrote no code block in {self._silent} replies in a row."
             raise Ending("failed", why, prose=self._prose)
         self.add("user", wording.reminder("" if parsed.prose or cut else "empty", cut))
-        self.note("The reply had no cell; the model was reminded." if not cut else "The reply was cut at its greatest length.")
+        self.note(
+            "The reply had no cell; the model was reminded." if not cut else "The reply was cut at its greatest length."
+        )

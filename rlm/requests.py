@@ -66,8 +66,7 @@ class Requests:
                 "calls_in_flight": run.limits.calls_in_flight,
             }
         if request.name == "write_file":
-            text = request.context.python() if request.context is not None else None
-            run.files.write(name, text)
+            run.files.write(name, request.context.python() if request.context is not None else "")
             return None
         if request.name == "read_file":
             return run.files.read(name)
@@ -105,7 +104,9 @@ class Requests:
         call, run, options = self._call, self._call.run, request.options
         spec = call.spec
         if spec.leaf:
-            raise HostError("this call is at the greatest depth and can start no further call: work on `context` by code")
+            raise HostError(
+                "this call is at the greatest depth and can start no further call: work on `context` by code"
+            )
         plain = request.name == "llm_complete"
         instruction = str(options.get("instruction") or "")
         schema = options.get("schema")

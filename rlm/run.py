@@ -31,14 +31,23 @@ class Run:
     """What the calls of one run share. Belongs to one event loop."""
 
     def __init__(
-        self, spec: RunSpec, *, pool: JailPool, client: Model, emit: Emit, control: Control, make: Callable[[Run, CallSpec], Call]
+        self,
+        spec: RunSpec,
+        *,
+        pool: JailPool,
+        client: Model,
+        emit: Emit,
+        control: Control,
+        make: Callable[[Run, CallSpec], Call],
     ) -> None:
         self.spec = spec
         self.limits = spec.limits
         self.client = client
         self.endpoint = client.endpoint
         self.control = control
-        self.ledger = Ledger(spec.limits, lambda model, prompt, completion: ceiling(self.endpoint, model, prompt, completion))
+        self.ledger = Ledger(
+            spec.limits, lambda model, prompt, completion: ceiling(self.endpoint, model, prompt, completion)
+        )
         self.slots = Slots(spec.limits.calls_in_flight)
         self.files = Files()
         self.dialect = spec.dialect or self.endpoint.dialect

@@ -30,7 +30,7 @@ def schema_error(schema: Any) -> str:
     try:
         if len(json.dumps(schema)) > MAX_SCHEMA:
             return f"the schema is longer than {MAX_SCHEMA:,} characters"
-        validator_for(schema, default=jsonschema.Draft202012Validator).check_schema(schema)
+        validator_for(schema, default=jsonschema.Draft202012Validator).check_schema(schema)  # type: ignore[arg-type]  # True and False are schemas too
     except jsonschema.SchemaError as error:
         return f"at {error.json_path}: {error.message[:300]}"
     except (TypeError, ValueError, RecursionError) as error:

@@ -58,7 +58,9 @@ class Slots:
                 self._out += 1
                 place.set_result(None)
 
-    async def _wait(self, queue: list[tuple[int, int, asyncio.Future[None]]], number: int, undo: Callable[[], None]) -> None:
+    async def _wait(
+        self, queue: list[tuple[int, int, asyncio.Future[None]]], number: int, undo: Callable[[], None]
+    ) -> None:
         self._tie += 1
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(queue, (number, self._tie, place))

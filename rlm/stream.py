@@ -165,10 +165,10 @@ def read_usage(given: Any) -> Usage | None:
     details = given.get("completion_tokens_details")
     reasoning = _count(details.get("reasoning_tokens")) if isinstance(details, dict) else 0
     cost = given.get("cost", given.get("estimated_cost"))
-    known = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < 1e6
+    known = float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < 1e6 else None
     return Usage(
         prompt, completion, min(prompt, cached or _count(given.get("prompt_cache_hit_tokens"))), reasoning,
-        float(cost) if known else None,
+        known,
     )  # fmt: skip
 
 

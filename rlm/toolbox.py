@@ -36,11 +36,15 @@ TOOLS = [
         "Count how often a Python regular expression matches, case ignored, in all documents together and in each.",
         pattern={"type": "string"},
     ),
-    _tool("calculate", "Evaluate an arithmetic expression of Python, such as (3+4)*2 or sum([1, 2]).", expression={"type": "string"}),
+    _tool(
+        "calculate",
+        "Evaluate an arithmetic expression of Python, such as (3+4)*2 or sum([1, 2]).",
+        expression={"type": "string"},
+    ),
 ]
 NAMES = {tool["function"]["name"] for tool in TOOLS}
 
-SOURCE = '''
+SOURCE = """
 import ast as _ast, collections as _collections, math as _math, re as _re
 
 _docs = context if isinstance(context, list) else [context]
@@ -97,4 +101,4 @@ def calculate(expression):
         if isinstance(node, (_ast.Attribute, _ast.Lambda)) or (isinstance(node, _ast.Name) and node.id not in _allowed):
             raise ValueError("only numbers, lists, operators and " + ", ".join(sorted(_allowed)))
     return str(eval(compile(tree, "<expression>", "eval"), {"__builtins__": {}}, dict(_allowed)))
-'''
+"""

@@ -19,7 +19,9 @@ def whole_text(value: Value) -> str:
     if isinstance(plain, str):
         return plain
     if isinstance(plain, list) and plain and all(isinstance(d, dict) and isinstance(d.get("text"), str) for d in plain):
-        return "\n\n".join(f"=== {n}: {d.get('title') or d.get('name') or ''} ===\n{d['text']}" for n, d in enumerate(plain))
+        return "\n\n".join(
+            f"=== {n}: {d.get('title') or d.get('name') or ''} ===\n{d['text']}" for n, d in enumerate(plain)
+        )
     return json.dumps(plain, ensure_ascii=False, default=str)
 
 

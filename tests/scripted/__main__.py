@@ -3,7 +3,8 @@
 A FILE is JSON, keyed on the messages alone:
 ``{"rules": [{"match": regex, "turn": n, "attempt": n, "model": name, "reply": reply}, …], "default": reply}`` or
 ``{"replies": [reply, …]}`` by turn. A reply is a text or an object with the fields of tests.scripted.reply.Reply.
-A name is a function of tests/scripted/scripts.py. ``GET /stats`` and, with --log, ``GET /log`` tell what was asked.
+A name is a function of tests/scripted/scripts.py. ``PUT /s/<name>`` with ``{"script": …, "latency_ms": …}`` adds another endpoint
+at ``/s/<name>/v1``. ``GET /stats`` and, with --log, ``GET /log`` tell what was asked.
 """
 
 from __future__ import annotations
@@ -14,10 +15,19 @@ import contextlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.scripted import scripts
 from tests.scripted.rules import script_of
-from tests.scripted.server import Endpoint, serve
+from tests.scripted.server import Endpoint, Hub, Script, serve
+
+
+def make(given: Any) -> Script:
+    """Make a script of a name in scripts.py, or of its JSON form."""
+    if isinstance(given, str):
+        script: Script = getattr(scripts, given)
+        return script
+    return script_of(given)
 
 
 def main() -> None:
@@ -27,17 +37,16 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.0, help="milliseconds before each reply")
     parser.add_argument("--log", action="store_true", help="keep the requests for GET /log")
     given = parser.parse_args()
-    script = getattr(scripts, given.script, None) if given.script.isidentifier() else None
-    if script is None:
-        script = script_of(json.loads(Path(given.script).read_text("utf-8")))
-    endpoint = Endpoint(script, given.latency / 1000, given.log)
+    named = given.script.isidentifier() and hasattr(scripts, given.script)
+    script = make(given.script if named else json.loads(Path(given.script).read_text("utf-8")))
+    hub = Hub(Endpoint(script, given.latency / 1000, given.log), make)
 
     def told(address: str) -> None:
         sys.stdout.write(json.dumps({"base_url": address}) + "\n")
         sys.stdout.flush()
 
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(endpoint, given.port, told))
+        asyncio.run(serve(hub, given.port, told))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ def fanout(request: dict[str, Any]) -> str:
         if turn:
             return cell("FINAL(None)")
         n = asked[1]
-        return cell(f"pieces = ['x' * (n + 1) for n in range({n})]\nFINAL(await batch_llm_query(*[llm_query(p, 'how long?') for p in pieces]))")
+        return cell(
+            f"pieces = ['x' * (n + 1) for n in range({n})]\nFINAL(await batch_llm_query(*[llm_query(p, 'how long?') for p in pieces]))"
+        )
     return cell("FINAL(len(context))") if turn else cell("print(len(context))")
 
 

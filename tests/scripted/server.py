@@ -40,9 +40,22 @@ class Endpoint:
         return request, reply
 
 
+class Hub:
+    """The endpoint at ``/v1``, and any number of further ones at ``/s/<name>/v1``, set up by ``PUT /s/<name>``."""
+
+    def __init__(self, first: Endpoint, make: Callable[[Any], Script]) -> None:
+        self.first = first
+        self.make = make
+        self.others: dict[str, Endpoint] = {}
+
+    def put(self, name: str, given: dict[str, Any]) -> None:
+        self.others[name] = Endpoint(self.make(given["script"]), given.get("latency_ms", 0.0) / 1000, keep=True)
+
+
 class Connection(asyncio.Protocol):
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.endpoint = hub.first
         self.buffer = bytearray()
         self.task: asyncio.Task[None] | None = None
 
@@ -73,6 +86,15 @@ class Connection(asyncio.Protocol):
 
     def handle(self, method: str, path: str, body: bytes) -> None:
         path = path.partition("?")[0]
+        self.endpoint = self.hub.first
+        if path.startswith("/s/"):
+            name, _, rest = path[3:].partition("/")
+            if method == "PUT":
+                self.hub.put(name, json.loads(body))
+                return self.send_json(200, {})
+            if name not in self.hub.others:
+                return self.send_json(404, {"error": {"message": f"no such script: {name}"}})
+            self.endpoint, path = self.hub.others[name], "/" + rest
         if path.endswith("/chat/completions") and method == "POST":
             self.complete(body)
         elif path.endswith("/models"):
@@ -83,6 +105,7 @@ class Connection(asyncio.Protocol):
             self.send_json(200, self.endpoint.log)
         else:
             self.send_json(404, {"error": {"message": f"no such path: {path}"}})
+        return None
 
     def complete(self, body: bytes) -> None:
         endpoint, stats = self.endpoint, self.endpoint.stats
@@ -128,10 +151,14 @@ class Connection(asyncio.Protocol):
         if reply.mode == "refuse":
             return
         if reply.status != 200:
-            yield self.whole(reply.status, json.dumps({"error": reply.error or {"message": "scripted error"}}).encode(), reply)
+            yield self.whole(
+                reply.status, json.dumps({"error": reply.error or {"message": "scripted error"}}).encode(), reply
+            )
             return
         if reply.mode == "html":
-            yield self.whole(200, b"<!doctype html><title>Welcome</title><p>It works!", reply, "text/html; charset=utf-8")
+            yield self.whole(
+                200, b"<!doctype html><title>Welcome</title><p>It works!", reply, "text/html; charset=utf-8"
+            )
             return
         usage = self.usage(request, reply)
         finish = reply.finish_reason or ("tool_calls" if reply.tool_calls else "stop")
@@ -142,7 +169,11 @@ class Connection(asyncio.Protocol):
         ]  # fmt: skip
         if reply.mode == "json":
             message = {"role": "assistant", "content": reply.text, **({"tool_calls": calls} if calls else {})}
-            body = {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": finish}], "usage": usage}
+            body = {
+                "object": "chat.completion",
+                "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+                "usage": usage,
+            }
             yield self.whole(200, json.dumps(body).encode(), reply, "application/json")
             return
         yield STREAM % (reply.content_type or "text/event-stream").encode()
@@ -205,8 +236,8 @@ def chunked(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-async def serve(endpoint: Endpoint, port: int, told: Callable[[str], None]) -> None:
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(endpoint), "127.0.0.1", port, backlog=2048)
+async def serve(hub: Hub, port: int, told: Callable[[str], None]) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(hub), "127.0.0.1", port, backlog=2048)
     told(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
     async with server:
         await server.serve_forever()
