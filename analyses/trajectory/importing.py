@@ -1,0 +1,89 @@
+"""Which format a file is, and what became of each run in it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from types import ModuleType
+from typing import Any, BinaryIO
+
+from analyses.models import Run
+from analyses.trajectory import fast_rlm, jsonl, rlm_official
+from analyses.trajectory.draft import Draft
+from analyses.trajectory.limits import LIMITS, ImportLimits, LogRefused
+from analyses.trajectory.reading import Log
+from workspaces.models import User, Workspace
+
+log = logging.getLogger(__name__)
+
+# Each has NAME, `recognises(line)` and `read(log)`, which yields a Draft for each run.
+LINES: tuple[ModuleType, ...] = (jsonl, fast_rlm, rlm_official)
+WHOLES: tuple[ModuleType, ...] = ()
+SNIFFED = 200  # lines looked at for one that some format knows
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file, or of one run in it."""
+
+    file: str
+    format: str = ""
+    run: Run | None = None
+    errors: int = 0  # cells that raised
+    reason: str = ""  # why it was refused
+    note: str = ""  # why not all of it is there
+
+    def as_dict(self, url: str = "") -> dict[str, Any]:
+        """One object for a program; a refused file has a reason."""
+        run = self.run
+        told: dict[str, Any] = {
+            "file": self.file, "format": self.format, "run": run.key if run else None, "url": url if run else None,
+            "calls": run.calls if run else 0, "cells": run.cells if run else 0, "errors": self.errors,
+            "depth": run.depth if run else 0, "total_tokens": run.prompt_tokens + run.completion_tokens if run else 0,
+            "cost": run.cost if run else None, "answer": run.answer_display if run else None,
+            "status": run.status if run else "refused",
+        }  # fmt: skip
+        return told | ({"reason": self.reason} if not run else {"note": self.note} if self.note else {})
+
+
+def import_file(
+    file: BinaryIO, name: str, workspace: Workspace, user: User | None, limits: ImportLimits = LIMITS
+) -> list[Outcome]:
+    """Import the runs of a seekable file: each as a whole or not at all. Never raises for what the file holds."""
+    source = Log(file, name, limits)
+    outcomes: list[Outcome] = []
+    known = ""
+    try:
+        source.check()
+        reader = _reader(source)
+        known = reader.NAME
+        drafts: Iterator[Draft] = reader.read(source)
+        for draft in drafts:
+            if len(outcomes) >= limits.runs:
+                raise LogRefused(f"It holds more than {limits.runs} runs; the first {limits.runs} were imported.")
+            run = draft.save(workspace, user)
+            outcomes.append(Outcome(name, known, run, draft.errors, note=draft.cut))
+    except LogRefused as refusal:
+        outcomes.append(Outcome(name, known, reason=str(refusal)))
+    except RecursionError:
+        outcomes.append(Outcome(name, known, reason="Something in it is nested too deeply."))
+    except Exception:
+        log.exception("the log %r could not be imported", name)
+        outcomes.append(Outcome(name, known, reason="It could not be read: it holds something that nobody thought of."))
+    return outcomes
+
+
+def _reader(source: Log) -> ModuleType:
+    """The format that knows the first line of its kind."""
+    for _, line in islice(source.objects(), SNIFFED):
+        for reader in LINES:
+            if reader.recognises(line):
+                return reader
+    whole = source.whole() if WHOLES else None
+    for reader in WHOLES:
+        if isinstance(whole, dict) and reader.recognises(whole):
+            return reader
+    names = ", ".join(reader.NAME for reader in (*LINES, *WHOLES))
+    raise LogRefused(f"It is not a log of a kind that is known here. Known are: {names}.")
