@@ -36,6 +36,7 @@ class Instance:
         self.environment = clean_environment(RLMWEB_DATA=str(data), PORT=str(self.port)) | environment
         self.lines: list[str] = []
         self.process: subprocess.Popen[str] | None = None
+        self.reader: threading.Thread | None = None
 
     def start(self) -> Instance:
         self.process = subprocess.Popen(
@@ -47,12 +48,14 @@ class Instance:
             text=True,
             start_new_session=True,
         )
-        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
+        self.reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        self.reader.start()
         return self
 
     def _read(self, output: Any) -> None:
-        for line in output:
-            self.lines.append(line.rstrip())
+        with output:
+            for line in output:
+                self.lines.append(line.rstrip())
 
     @property
     def text(self) -> str:
@@ -114,9 +117,12 @@ class Instance:
             self.process.wait(15)
             wait_until(lambda: not alive(everything), 10, lambda: f"left: {alive(everything)}")
         finally:
+            took = time.monotonic() - started
             for pid in alive(everything):
                 os.kill(pid, signal.SIGKILL)
-        return time.monotonic() - started
+            assert self.reader
+            self.reader.join(5)
+        return took
 
 
 def wait_until(check: Any, seconds: float, message: Any) -> Any:
