@@ -13,7 +13,7 @@ from rlm.events import CellDone, CellWaiting, OutputDelta
 from rlm.requests import Requests
 from rlm.spec import CallSpec, Ending
 from rlm.wording import output_message
-from sandbox import CellResult, Repl, ReplLimits
+from sandbox import CellResult, Repl, ReplLimits, SandboxError
 
 if TYPE_CHECKING:
     from rlm.run import Run
@@ -85,9 +85,6 @@ class CellCall(Call):
     async def run_cell(self, code: str, *, number: int = 0) -> CellResult:
         """Run a cell in the REPL, after all so far is durable; what it prints and waits for is told of."""
         run, call, cell = self.run, self.spec.number, number or self.turn
-        await run.commit()
-        repl = await self.the_repl()
-        self.requests.begin(cell)
 
         def on_output(text: str) -> None:
             run.emit(OutputDelta(call, cell, text))
@@ -95,34 +92,42 @@ class CellCall(Call):
         def on_waiting(waiting: bool) -> None:
             run.emit(CellWaiting(call, cell, waiting, time.time()))
 
-        self._ran += 1
-        task = asyncio.create_task(repl.run(code, cell, on_output=on_output, on_waiting=on_waiting))
+        self.requests.begin(cell)
+        repl: Repl | None = None
+        task: asyncio.Task[CellResult] | None = None
         try:
+            await run.commit()
+            repl = await self.the_repl()
+            self._ran += 1
+            task = asyncio.create_task(repl.run(code, cell, on_output=on_output, on_waiting=on_waiting))
             result = await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await self._interrupt(repl, task)
+        except (asyncio.CancelledError, SandboxError) as error:
+            await self._interrupted(repl, task, str(error))
             raise
         if result.killed:
             await self.requests.end_children("The cell that asked for it was ended.")
         return result
 
-    async def _interrupt(self, repl: Repl, task: asyncio.Task[CellResult]) -> None:
-        """The call is ended from outside while its cell runs: what the cell printed, and its names, are kept if they can be."""
-        reason = self.ending.reason if self.ending is not None else "The run was ended."
-        # Names matter where one last cell may follow; a stop has to be quick.
-        patience = 2.5 if self.ending is not None and self.ending.last else 0.4
-        repl._interrupt("time")
-        await asyncio.wait({task}, timeout=patience)
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=2)
-        ended = CellResult(error="", killed="exit")
-        if task.done() and not task.cancelled() and task.exception() is None:
-            ended = task.result()
-        ended = replace(ended, error=f"The cell was interrupted. {reason}", final=None, finished=False, notes=())
+    async def _interrupted(self, repl: Repl | None, task: asyncio.Task[CellResult] | None, error: str) -> None:
+        """The call ends while its cell runs: what the cell printed, and its names, are kept if they can be."""
+        reason = self.ending.reason if self.ending is not None else error or "The run was ended."
+        last = self.ending is not None and self.ending.last
+        if task is None:
+            ended = CellResult(error=f"The cell was not run. {reason}")
+        else:
+            if repl is not None and not task.done():
+                repl._interrupt("time")
+                # Names matter where one last cell may follow; a stop has to be quick.
+                await asyncio.wait({task}, timeout=2.5 if last else 0.4)
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=2)
+            whole = task.done() and not task.cancelled() and task.exception() is None
+            ended = task.result() if whole else CellResult(killed="exit")
+            ended = replace(ended, error=f"The cell was interrupted. {reason}", final=None, finished=False, notes=())
         message, shown = self.message_of(ended)
         await self.tell_cell(ended, message, shown)
-        if self.ending is not None and self.ending.last:
+        if last:
             self.add("user", message)
 
     async def tell_cell(self, result: CellResult, shown: str, shown_chars: int, *, output: str | None = None) -> None:

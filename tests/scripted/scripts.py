@@ -39,3 +39,14 @@ def turns(request: dict[str, Any]) -> str:
 
 def hello(request: dict[str, Any]) -> str:
     return cell("FINAL('hello')")
+
+
+def picky(request: dict[str, Any]) -> Any:
+    """An endpoint that refuses max_tokens and any temperature, as reasoning models' endpoints do."""
+    if "max_tokens" in request:
+        said = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        return {"status": 400, "error": {"message": said, "param": "max_tokens", "code": "unsupported_parameter"}}
+    if "temperature" in request:
+        said = "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is supported."
+        return {"status": 400, "error": {"message": said, "param": "temperature", "code": "unsupported_value"}}
+    return "fine"
