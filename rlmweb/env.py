@@ -63,5 +63,7 @@ def choice(name: str, default: str, *allowed: str) -> str:
 def url(name: str, default: str = "", *, schemes: tuple[str, ...]) -> str:
     value = text(name, default)
     if value and not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
-        raise ImproperlyConfigured(f"{name} must start with {' or '.join(f'{s}://' for s in schemes)}, not {value[:40]!r}")
+        raise ImproperlyConfigured(
+            f"{name} must start with {' or '.join(f'{s}://' for s in schemes)}, not {value[:40]!r}"
+        )
     return value

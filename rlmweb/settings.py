@@ -165,10 +165,16 @@ ACCOUNT_ADAPTER = "workspaces.adapter.AccountAdapter"
 ACCOUNT_LOGOUT_ON_GET = False
 SIGNUP_OPEN = env.flag("RLMWEB_SIGNUP", True)
 EMAIL_URL = env.url("EMAIL_URL", schemes=("smtp", "smtps"))
-EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend" if EMAIL_URL else "django.core.mail.backends.console.EmailBackend"
+EMAIL_BACKEND = (
+    "django.core.mail.backends.smtp.EmailBackend" if EMAIL_URL else "django.core.mail.backends.console.EmailBackend"
+)
 # smtp://user:password@host:587 (STARTTLS where a user is named), or smtps://… (TLS from the start, port 465)
 _mail = urlsplit(EMAIL_URL)
-EMAIL_HOST, EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.hostname or "", unquote(_mail.username or ""), unquote(_mail.password or "")
+EMAIL_HOST, EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = (
+    _mail.hostname or "",
+    unquote(_mail.username or ""),
+    unquote(_mail.password or ""),
+)
 EMAIL_USE_SSL = _mail.scheme == "smtps"
 EMAIL_USE_TLS = bool(EMAIL_HOST_USER) and not EMAIL_USE_SSL
 EMAIL_PORT = _mail.port or (465 if EMAIL_USE_SSL else 587 if EMAIL_USE_TLS else 25)
@@ -208,7 +214,11 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": DATA_DIR / "files"}},
     "blobs": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {"location": DATA_DIR / "blobs", "file_permissions_mode": 0o600, "directory_permissions_mode": 0o700},
+        "OPTIONS": {
+            "location": DATA_DIR / "blobs",
+            "file_permissions_mode": 0o600,
+            "directory_permissions_mode": 0o700,
+        },
     },
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
@@ -252,10 +262,18 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.choice("RLMWEB_LOG", "INFO", "DEBUG", "INFO", "WARNING", "ERROR")},
-    "loggers": {"django.request": {"level": "ERROR"}, "daphne": {"level": "WARNING"}, "httpx": {"level": "WARNING"}, "httpx2": {"level": "WARNING"}, "openai": {"level": "WARNING"}},
+    "loggers": {
+        "django.request": {"level": "ERROR"},
+        "daphne": {"level": "WARNING"},
+        "httpx": {"level": "WARNING"},
+        "httpx2": {"level": "WARNING"},
+        "openai": {"level": "WARNING"},
+    },
 }
 
-if LOCAL and (set(ALLOWED_HOSTS) - {"localhost", "127.0.0.1", "[::1]"} or BIND not in ("localhost", "127.0.0.1", "::1")):
+if LOCAL and (
+    set(ALLOWED_HOSTS) - {"localhost", "127.0.0.1", "[::1]"} or BIND not in ("localhost", "127.0.0.1", "::1")
+):
     raise ImproperlyConfigured(
         "RLMWEB_LOCAL=1 signs everybody in as the owner: it goes with 127.0.0.1 only, not with RLMWEB_HOSTS or RLMWEB_BIND"
     )
