@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from analyses.views import ask, corpora, run_lists, runs, shares, tree
+from analyses.views import ask, corpora, run_lists, runs, shares, trajectories, tree
 
 urlpatterns = [
     path("w/<slug:workspace>/", ask.ask, name="workspace-home"),
@@ -16,6 +16,8 @@ urlpatterns = [
     path("w/<slug:workspace>/r/<str:key>/c/<int:call>/path", tree.call_path, name="call-path"),
     path("w/<slug:workspace>/r/<str:key>/c/<int:call>/<int:cell>/children", tree.cell_children, name="cell-children"),
     path("w/<slug:workspace>/r/<str:key>/c/<int:call>/<int:cell>/output", tree.cell_output, name="cell-output"),
+    path("w/<slug:workspace>/r/<str:key>/export/<str:format>", trajectories.run_export, name="run-export"),
+    path("w/<slug:workspace>/runs/import", trajectories.run_import, name="run-import"),
     path("w/<slug:workspace>/corpora/", corpora.corpus_list, name="corpus-list"),
     path("w/<slug:workspace>/corpora/new", corpora.corpus_new, name="corpus-new"),
     path("w/<slug:workspace>/corpora/<str:key>/", corpora.corpus_detail, name="corpus-detail"),

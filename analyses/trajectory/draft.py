@@ -46,14 +46,16 @@ class Draft:
         self._cells = self._counted = 0
         self._born = 0
         self._gone: set[str] = set()
-        self._spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_IN_MEMORY)
+        self._spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_IN_MEMORY)  # noqa: SIM115  closed by close()
 
     def close(self) -> None:
         self._spool.close()
 
     # — growing —
 
-    def call(self, parent: Call | None, parent_cell: int | None, *, at: float, started: float | None = None, **fields: Any) -> Call:
+    def call(
+        self, parent: Call | None, parent_cell: int | None, *, at: float, started: float | None = None, **fields: Any
+    ) -> Call:
         """Add a call that the given cell of its parent asked for; the first one is the root."""
         depth = 0 if parent is None else parent.depth + 1
         kind = "root" if parent is None else "child"
@@ -65,8 +67,14 @@ class Draft:
         fields = {"kind": kind, "strategy": "rlm", "dialect": self.run.dialect, "order": order} | fields
         return self.add_call(
             Call(
-                number=len(self.calls) + 1, parent_number=parent.number if parent else None, parent_cell=parent_cell,
-                depth=depth, queued_at=at, started_at=at if started is None else started, status=Status.STOPPED, **fields,
+                number=len(self.calls) + 1,
+                parent_number=parent.number if parent else None,
+                parent_cell=parent_cell,
+                depth=depth,
+                queued_at=at,
+                started_at=at if started is None else started,
+                status=Status.STOPPED,
+                **fields,
             )  # fmt: skip
         )
 
@@ -139,7 +147,16 @@ class Draft:
     def has_cell(self, call: Call, number: int) -> bool:
         return number in self._numbers[call.number]
 
-    def end(self, call: Call, status: str, reason: str = "", *, answer: Any = NO_ANSWER, name: str = "", at: float | None = None) -> None:
+    def end(
+        self,
+        call: Call,
+        status: str,
+        reason: str = "",
+        *,
+        answer: Any = NO_ANSWER,
+        name: str = "",
+        at: float | None = None,
+    ) -> None:
         """Say how a call ended, and with which value."""
         call.status, call.reason = status, clean(reason)
         call.finished_at = max(at if at is not None else call.queued_at, call.queued_at)
@@ -173,7 +190,15 @@ class Draft:
         run.status, run.reason = root.status, root.reason
         if self.cut and self.cut not in run.reason:
             run.reason = f"{self.cut} {run.reason}".strip()
-        for column in ("answer_value", "answer_blob", "answer_display", "answer_cut", "answer_name", "answer_type", "answer_shape"):
+        for column in (
+            "answer_value",
+            "answer_blob",
+            "answer_display",
+            "answer_cut",
+            "answer_name",
+            "answer_type",
+            "answer_shape",
+        ):
             setattr(run, column, getattr(root, column))
         run.root_model = run.root_model or root.model
         run.child_model = run.child_model or next((call.model for call in self.calls[1:] if call.model), run.root_model)

@@ -20,6 +20,7 @@ WHOLE = re.compile(r"^Context:[ ]{0,2}(.*)\Z", re.DOTALL | re.MULTILINE)
 BEGINNING = re.compile(r"^First \d+ characters of str\(context\):[ ]{0,2}(.*?)(?:\n---\n|\Z)", re.DOTALL | re.MULTILINE)
 SHOWN_WHOLE = "[FULL OUTPUT SHOWN]... "
 SHOWN_CUT = re.compile(r"\A\[TRUNCATED: Last \d+ chars shown\]\.\. ")
+RETURNED = re.compile(r"\bFINAL(?:_VAR)?\(\s*([A-Za-z_]\w*)\s*\)\s*$", re.MULTILINE)
 NO_OUTPUT = "[EMPTY OUTPUT]"
 
 
@@ -183,7 +184,10 @@ class _Run:
 
     def _end(self, call: Call, agent: Agent, at: float) -> None:
         if agent.final is not None:
-            self.draft.end(call, Status.DONE, answer=self.log.at(agent.final).get("result", NO_ANSWER), at=at)
+            code = text_of(self.log.at(agent.steps[-1]).get("code")) if agent.steps else ""
+            names = [name for name in RETURNED.findall(code) if name not in ("None", "True", "False")]
+            answer = self.log.at(agent.final).get("result", NO_ANSWER)
+            self.draft.end(call, Status.DONE, answer=answer, name=names[-1] if names else "", at=at)
         elif agent.ended:
             self.draft.end(call, Status.FAILED, "It ended without an answer.", at=at)
         else:
@@ -210,9 +214,11 @@ def _asked(probe: dict[str, Any] | None) -> dict[str, Any]:
 
 def _usage(told: Any) -> Usage:
     usage = dict_of(told)
-    tokens = [count_of(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")]
+    prompt, completion, cached, thought = (
+        count_of(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "cached", "reasoning")
+    )
     cost = number_of(usage.get("cost"))
-    return Usage(*tokens, cost=0.0 if cost is None and not any(tokens) else cost)
+    return Usage(prompt, completion, cached, thought, 0.0 if cost is None and not prompt + completion else cost)
 
 
 def _printed(output: str) -> str:

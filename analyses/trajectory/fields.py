@@ -22,7 +22,16 @@ FORMAT = "rlmweb"
 VERSION = 1
 TEXT_MOST = 8_000_000  # characters of one text of a row
 
-ANSWER = ("answer_value", "answer_blob", "answer_display", "answer_cut", "answer_name", "answer_type", "answer_shape", "partial")
+ANSWER = (
+    "answer_value",
+    "answer_blob",
+    "answer_display",
+    "answer_cut",
+    "answer_name",
+    "answer_type",
+    "answer_shape",
+    "partial",
+)
 USED = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "cost")
 
 RUN = (
@@ -104,7 +113,9 @@ def take(line: dict[str, Any], fields: list[tuple[str, Any]]) -> dict[str, Any]:
         try:
             found[name] = _in(name, column, line[name])
         except (ValueError, TypeError, OverflowError):
-            raise LogRefused(f"The field {name} of a line of type {line.get('type')!r} holds what it cannot: {_peek(line[name])}.") from None
+            raise LogRefused(
+                f"The field {name} of a line of type {line.get('type')!r} holds what it cannot: {_peek(line[name])}."
+            ) from None
     return found
 
 
@@ -147,7 +158,12 @@ def _typed(value: Any, kind: type) -> Any:
 
 
 def _real(value: Any, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value <= most:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or not 0 <= value <= most
+    ):
         raise ValueError
     return float(value)
 
@@ -214,7 +230,7 @@ def described(line: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
         elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63:
             found[name] = value  # type: ignore[assignment]
         else:
-            raise LogRefused(f"The field {name} of a line of type {line.get('type')!r} holds what it cannot: {_peek(value)}.")
+            raise LogRefused(
+                f"The field {name} of a line of type {line.get('type')!r} holds what it cannot: {_peek(value)}."
+            )
     return found
-
-

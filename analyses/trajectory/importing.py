@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 # Each has NAME, `recognises(line)` and `read(log)`, which yields a Draft for each run.
 LINES: tuple[ModuleType, ...] = (jsonl, fast_rlm, rlm_official)
 WHOLES: tuple[ModuleType, ...] = ()
+FORMATS = [reader.NAME for reader in (*LINES, *WHOLES)]
 SNIFFED = 200  # lines looked at for one that some format knows
 
 
@@ -85,5 +86,4 @@ def _reader(source: Log) -> ModuleType:
     for reader in WHOLES:
         if isinstance(whole, dict) and reader.recognises(whole):
             return reader
-    names = ", ".join(reader.NAME for reader in (*LINES, *WHOLES))
-    raise LogRefused(f"It is not a log of a kind that is known here. Known are: {names}.")
+    raise LogRefused(f"It is not a log of a kind that is known here. Known are: {', '.join(FORMATS)}.")

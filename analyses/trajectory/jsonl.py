@@ -36,7 +36,10 @@ def export(run: Run) -> Iterator[bytes]:
     given: set[str] = set()
     counts = {"calls": 0, "cells": 0, "blobs": 0}
     origin = run.imported_from if run.imported_from != NAME else ""
-    yield _line({"type": "run", "format": NAME, "version": fields.VERSION, "origin": origin} | fields.put(run, fields.RUN_COLUMNS))
+    yield _line(
+        {"type": "run", "format": NAME, "version": fields.VERSION, "origin": origin}
+        | fields.put(run, fields.RUN_COLUMNS)
+    )
     yield from _corpus(run)
     yield from _blobs(fields.blobs_of({"answer_blob": run.answer_blob}), given)
     calls = Call.objects.filter(run=run).order_by("born").iterator(chunk_size=200)
@@ -68,14 +71,23 @@ def _corpus(run: Run) -> Iterator[bytes]:
             yield _line({"type": "document"} | dict(zip(fields.DOCUMENT, document, strict=True)))
     elif run.corpus_version_id is not None:
         version = CorpusVersion.objects.select_related("corpus").get(pk=run.corpus_version_id)
-        values = (version.corpus.name, version.number, version.document_count, version.characters, version.bytes, version.text)
+        values = (
+            version.corpus.name,
+            version.number,
+            version.document_count,
+            version.characters,
+            version.bytes,
+            version.text,
+        )
         yield _line({"type": "corpus"} | fields.described(dict(zip(fields.CORPUS, values, strict=True)), fields.CORPUS))
         for document in version.documents.order_by("position").iterator(chunk_size=500):
             told = (
                 document.position, document.title, document.name, document.format, document.characters,
                 document.byte_end - document.byte_start, document.original,
             )  # fmt: skip
-            yield _line({"type": "document"} | fields.described(dict(zip(fields.DOCUMENT, told, strict=True)), fields.DOCUMENT))
+            yield _line(
+                {"type": "document"} | fields.described(dict(zip(fields.DOCUMENT, told, strict=True)), fields.DOCUMENT)
+            )
 
 
 def _blobs(names: Iterable[str], given: set[str]) -> Iterator[bytes]:
@@ -285,7 +297,9 @@ class _Reader:
     def _finish(self) -> None:
         draft, run = self.draft, self.draft.run
         if not draft.calls:
-            raise LogRefused("It is cut off before its first call." if self.ended is None else "There is no call in it.")
+            raise LogRefused(
+                "It is cut off before its first call." if self.ended is None else "There is no call in it."
+            )
         if self.ended is None:
             draft.cut = "Cut off: the file ends, or is damaged, before its last line."
             draft.count()
@@ -301,8 +315,8 @@ class _Reader:
     def _close(self) -> None:
         """A run that had not ended when it was written down has ended here."""
         run = self.draft.run
-        over = [run] if run.status not in ENDED else []
-        for row in [*over, *(call for call in self.draft.calls if call.status not in ENDED)]:
+        rows: list[Run | Call] = [run, *self.draft.calls]
+        for row in (row for row in rows if row.status not in ENDED):
             row.status, row.reason = Status.STOPPED, row.reason or UNENDED
         for call in self.draft.calls:
             if call.finished_at is None:
@@ -314,18 +328,18 @@ class _Reader:
         """Names of blobs that are not in the file: those bytes may be somebody else's here."""
         if not missing:
             return
-        for row in [self.draft.run, *self.draft.calls]:
+        rows: list[Run | Call] = [self.draft.run, *self.draft.calls]
+        for row in rows:
             if row.answer_blob in missing:
                 row.answer_blob = ""
         self.draft.drop(missing)
 
 
 def _content(line: dict[str, Any]) -> bytes:
-    if isinstance(line.get("text"), str):
-        return line["text"].encode("utf-8", "replace")
+    text = line.get("text")
+    if isinstance(text, str):
+        return text.encode("utf-8", "replace")
     try:
         return base64.b64decode(line["base64"], validate=True)
     except (KeyError, TypeError, ValueError):
         raise LogRefused("A part of a blob has no content.") from None
-
-

@@ -14,7 +14,12 @@ from analyses.trajectory.limits import LIMITS, ImportLimits, LogRefused
 UTC = datetime.UTC
 LATEST = 7_258_118_400.0  # 2200: later times are no times
 BOM = b"\xef\xbb\xbf"
-PACKED = {b"\x1f\x8b": "compressed with gzip", b"PK\x03\x04": "a zip archive", b"BZh": "compressed with bzip2", b"\xfd7zXZ": "compressed with xz"}
+PACKED = {
+    b"\x1f\x8b": "compressed with gzip",
+    b"PK\x03\x04": "a zip archive",
+    b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ": "compressed with xz",
+}
 
 
 @dataclass
@@ -89,7 +94,13 @@ class Log:
     def damage(self) -> str:
         """A sentence on lines that could not be read; "" where all could."""
         others = self.bad - self.cut
-        said = [f"{others:,} line{'s' if others != 1 else ''} could not be read and {'were' if others != 1 else 'was'} left out."] if others else []
+        said = (
+            [
+                f"{others:,} line{'s' if others != 1 else ''} could not be read and {'were' if others != 1 else 'was'} left out."
+            ]
+            if others
+            else []
+        )
         if self.cut:
             said.append("Cut off: the last line of the file is not whole and was left out.")
         return " ".join(said)

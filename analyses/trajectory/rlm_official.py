@@ -91,11 +91,16 @@ class _Run:
             for ours, theirs in (("turns", "max_iterations"), ("depth", "max_depth"))
             if count_of(told.get(theirs))
         }
-        run.question = self.draft.text(_question(self.context, first))[:20_000] or f"(not in the log) {run.imported_file}".strip()
+        run.question = (
+            self.draft.text(_question(self.context, first))[:20_000] or f"(not in the log) {run.imported_file}".strip()
+        )
         at = moment_of(self.context.get("timestamp")) or moment_of(told.get("timestamp"))
         at = _began(first, at)
         root = self.draft.call(None, None, at=at, model=run.root_model, **_context(self.context, first))
-        self.draft.note(root, f"Ran in the environment {text_of(told.get('environment_type')) or 'unknown'} of rlm. Times in the log name no zone: they are taken as UTC.")
+        self.draft.note(
+            root,
+            f"Ran in the environment {text_of(told.get('environment_type')) or 'unknown'} of rlm. Times in the log name no zone: they are taken as UTC.",
+        )
         return _Trajectory(self.draft, root, at)
 
     def close(self) -> None:
@@ -103,7 +108,9 @@ class _Run:
             at = moment_of(self.context.get("timestamp")) or moment_of(self.metadata.get("timestamp")) or 0.0
             run = self.draft.run
             run.root_model = (text_of(self.metadata.get("root_model")) or "unknown")[:120]
-            run.question = self.draft.text(_question(self.context, {}))[:20_000] or f"(not in the log) {run.imported_file}".strip()
+            run.question = (
+                self.draft.text(_question(self.context, {}))[:20_000] or f"(not in the log) {run.imported_file}".strip()
+            )
             self.root = _Trajectory(self.draft, self.draft.call(None, None, at=at, model=run.root_model), at)
         self.root.close(cut=True)
         if not any(call.cost for call in self.draft.calls):
@@ -152,7 +159,9 @@ class _Trajectory:
         started = max(self.clock, ended - took) if took else self.clock
         replied = max(started, ended - seconds)
         output = "\n".join(filter(None, (_printed(result) for result in results)))
-        error = "\n".join(text for text in (text_of(result.get("stderr")).strip() for result in results) if _is_error(text))
+        error = "\n".join(
+            text for text in (text_of(result.get("stderr")).strip() for result in results) if _is_error(text)
+        )
         reply = text_of(line.get("response"))
         messages = self._added(line.get("prompt"), reply)
         self.draft.cell(
@@ -163,7 +172,9 @@ class _Trajectory:
             variables=_variables(results[-1].get("locals") if results else None),
         )  # fmt: skip
         self.clock = ended
-        calls = [dict_of(sub) for result in results for sub in list_of(result.get("rlm_calls") or result.get("llm_calls"))]
+        calls = [
+            dict_of(sub) for result in results for sub in list_of(result.get("rlm_calls") or result.get("llm_calls"))
+        ]
         spans = [seconds_of(sub.get("execution_time")) for sub in calls]
         at, in_turn = replied, sum(spans) <= (ended - replied) * 1.05 + 0.01
         for sub, span in zip(calls, spans, strict=True):
@@ -173,7 +184,9 @@ class _Trajectory:
     def _added(self, prompt: Any, reply: str) -> list[Message]:
         """The messages of a prompt that were not sent before. The log repeats the whole conversation at each turn."""
         messages = _messages(prompt)
-        digests = [(message.role, hashlib.sha256(message.content.encode("utf-8", "replace")).digest()) for message in messages]
+        digests = [
+            (message.role, hashlib.sha256(message.content.encode("utf-8", "replace")).digest()) for message in messages
+        ]
         kept = 0
         for old, new in zip(self._sent, digests, strict=False):
             if old != new:
@@ -226,9 +239,13 @@ def _sub_call(draft: Draft, parent: Call, cell: int, sub: dict[str, Any], at: fl
 def _use(call: Call, usage: Usage, below: Sequence[Call]) -> None:
     """A trajectory's summary counts its sub-calls too: what is left over is its own."""
     call.prompt_tokens = max(call.prompt_tokens, usage.prompt_tokens - sum(other.prompt_tokens for other in below))
-    call.completion_tokens = max(call.completion_tokens, usage.completion_tokens - sum(other.completion_tokens for other in below))
+    call.completion_tokens = max(
+        call.completion_tokens, usage.completion_tokens - sum(other.completion_tokens for other in below)
+    )
     costs = [other.cost for other in below]
-    call.cost = None if usage.cost is None or None in costs else max(0.0, usage.cost - sum(cost or 0.0 for cost in costs))
+    call.cost = (
+        None if usage.cost is None or None in costs else max(0.0, usage.cost - sum(cost or 0.0 for cost in costs))
+    )
 
 
 # — reading —
@@ -296,7 +313,11 @@ def _is_error(stderr: str) -> bool:
     if not stderr:
         return False
     last = stderr.rstrip().rpartition("\n")[2]
-    return "Traceback (most recent call last)" in stderr or bool(RAISED.match(last)) and "Warning" not in last.partition(":")[0]
+    return (
+        "Traceback (most recent call last)" in stderr
+        or bool(RAISED.match(last))
+        and "Warning" not in last.partition(":")[0]
+    )
 
 
 def _shown(following: dict[str, Any] | None, blocks: int, output: str) -> str:
@@ -347,8 +368,19 @@ def _variables(names: Any) -> list[dict[str, Any]]:
     rows = []
     for name, value in list(dict_of(names).items())[:500]:
         text = value if isinstance(value, str) else text_of(value)
-        kind = type(value).__name__ if not (isinstance(value, str) and value.startswith("<")) else value[1:].split(" ")[0].rstrip(">")
-        size = f"{len(value):,} ch" if isinstance(value, str) else f"{len(value):,} items" if isinstance(value, list | dict) else ""
-        rows.append({"name": name[:100], "type": kind[:60], "size": size, "preview": text[:160], "is_context": name in CONTEXTS})
+        kind = (
+            type(value).__name__
+            if not (isinstance(value, str) and value.startswith("<"))
+            else value[1:].split(" ")[0].rstrip(">")
+        )
+        size = (
+            f"{len(value):,} ch"
+            if isinstance(value, str)
+            else f"{len(value):,} items"
+            if isinstance(value, list | dict)
+            else ""
+        )
+        rows.append(
+            {"name": name[:100], "type": kind[:60], "size": size, "preview": text[:160], "is_context": name in CONTEXTS}
+        )
     return rows
-

@@ -1,0 +1,74 @@
+"""The files that a run can be written as, and how they reach a browser without being in memory whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, StreamingHttpResponse
+
+from analyses.models import Run
+from analyses.trajectory import html, jsonl, markdown, notebook
+
+AT_ONCE = 256 << 10  # bytes sent at a time
+
+
+@dataclass(frozen=True)
+class Export:
+    """One way to write a run."""
+
+    write: Callable[[Run], Iterator[bytes]]
+    suffix: str
+    content_type: str
+    label: str
+    about: str
+
+
+EXPORTS = {
+    "jsonl": Export(jsonl.export, "jsonl", "application/x-ndjson", "JSON Lines", "complete; can be imported again"),
+    "notebook": Export(
+        notebook.export, "ipynb", "application/x-ipynb+json", "Jupyter notebook", "child calls as sections"
+    ),
+    "markdown": Export(
+        markdown.export, "md", "text/markdown; charset=utf-8", "Markdown", "a report to read and to edit"
+    ),
+    "html": Export(html.export, "html", "text/html; charset=utf-8", "HTML", "one file that opens offline"),
+}
+
+
+def response(request: HttpRequest, run: Run, export: Export) -> StreamingHttpResponse:
+    """The file as a download."""
+    pieces = gathered(export.write(run))
+    # Under ASGI, Django would put a plain iterator into memory whole before it sends the first byte.
+    content = _stepped(pieces) if isinstance(request, ASGIRequest) else pieces
+    streamed = StreamingHttpResponse(content, content_type=export.content_type)
+    streamed["Content-Disposition"] = f'attachment; filename="run-{run.number}.{export.suffix}"'
+    streamed["X-Content-Type-Options"] = "nosniff"
+    return streamed
+
+
+def gathered(pieces: Iterator[bytes], size: int = AT_ONCE) -> Iterator[bytes]:
+    """Small pieces put together to larger ones."""
+    held: list[bytes] = []
+    length = 0
+    for piece in pieces:
+        held.append(piece)
+        length += len(piece)
+        if length >= size:
+            yield b"".join(held)
+            held, length = [], 0
+    if held:
+        yield b"".join(held)
+
+
+async def _stepped(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Take each piece on the thread that holds the request's database connection."""
+    step = sync_to_async(_next)
+    while piece := await step(pieces):
+        yield piece
+
+
+def _next(pieces: Iterator[bytes]) -> bytes:
+    return next(pieces, b"")

@@ -1,0 +1,104 @@
+"""A run as one HTML file that works offline: the page's own partials and styles, folded by the browser, without a script."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from django.contrib.staticfiles import finders
+from django.template.loader import render_to_string
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+
+from analyses.answers import shown_answer
+from analyses.models import Call, Cell, Run
+from analyses.nodes import CallNode, CellNode, Tree
+from analyses.outline import Outline
+from analyses.runpage import RunState
+from analyses.timeline import Timeline
+from analyses.trajectory.walk import Over, output_of, walk
+
+WHOLE_MOST = 20_000  # characters of an output that the model saw only in part
+EAGER = 12  # calls up to this number stand open
+# Links and buttons of the page that need its server. Text from models cannot look like these: it is escaped.
+_ONLINE = re.compile(r'<a class="linkish" href="c/[^"]*" hx-get[^>]*>[^<]*</a>(?:<kbd[^>]*>o</kbd>)?')
+_HTMX = re.compile(r' (?:hx-[a-z-]+|data-scope)="[^"]*"')
+
+
+def export(run: Run) -> Iterator[bytes]:
+    """The file in pieces: its head, then each call and cell, with what closes them."""
+    outline = Outline.of(run)
+    tree = Tree(outline)
+    for piece in _pieces(run, outline, tree):
+        yield _offline(piece).encode("utf-8", "replace")
+
+
+def _pieces(run: Run, outline: Outline, tree: Tree) -> Iterator[str]:
+    answer = shown_answer(run)
+    context = {
+        "run": run, "state": RunState(run, outline), "answer": answer, "timeline": Timeline.of(run, outline),
+        "styles": _styles(), "sprite": _sprite(),
+    }  # fmt: skip
+    yield render_to_string("analyses/export_page.html", context)
+    open_cells: list[bool] = []  # of each call that is not over: whether a cell of it is open
+    for row in walk(run, outline):
+        match row:
+            case Call():
+                yield from _call(CallNode(tree, row))
+                open_cells.append(False)
+            case Cell():
+                if open_cells[-1]:
+                    yield "</ul></li>"
+                open_cells[-1] = True
+                yield from _cell(CellNode(tree, row))
+            case Over(call):
+                yield f"{'</ul></li>' if open_cells.pop() else ''}</ul>{CallNode(tree, call).leaf('end')}</div></details></li>"
+    yield "</ul></section></div></div></main></body></html>\n"
+
+
+def _call(node: CallNode) -> Iterator[str]:
+    opened = " open" if node.row.number <= EAGER else ""
+    yield f'<li class="call" id="{node.id}"><details{opened}><summary>{node.leaf("head")}</summary><div class="call-body">'
+    yield f'{node.leaf("about")}<ul class="cells">'
+
+
+def _cell(node: CellNode) -> Iterator[str]:
+    yield f'<li class="cell" id="{node.id}"><details open><summary>{node.leaf("head")}</summary><div class="cell-body">'
+    yield from (node.leaf(name) for name in ("reply", "code", "output"))
+    row = node.row
+    if row.output_chars > row.shown_chars:
+        yield format_html(
+            '<details class="reasoning"><summary><span>The whole output, {} characters</span></summary>'
+            '<div class="output"><pre>{}</pre></div></details>',
+            f"{row.output_chars:,}",
+            output_of(row, WHOLE_MOST),
+        )
+    yield f'</div></details><ul class="children" id="{node.id}-children">'
+
+
+def _offline(piece: str) -> str:
+    """Icons from the file's own sprite; nothing that asks a server."""
+    piece = piece.replace(f'href="{static("icons.svg")}#', 'href="#')
+    return _HTMX.sub("", _ONLINE.sub("", piece))
+
+
+@lru_cache(maxsize=1)
+def _styles() -> SafeString:
+    """The sheets of the site, and what folds without a script."""
+    sheets = [_asset("tokens.css"), _asset("app.css"), _asset("export.css")]
+    return mark_safe("\n".join(sheets).replace("</", "<\\/"))  # noqa: S308  files of ours
+
+
+@lru_cache(maxsize=1)
+def _sprite() -> SafeString:
+    return mark_safe(re.sub(r"<\?xml[^>]*\?>", "", _asset("icons.svg")))  # noqa: S308  a file of ours
+
+
+def _asset(name: str) -> str:
+    found = finders.find(name)
+    if not isinstance(found, str):
+        raise FileNotFoundError(f"static/{name} is not there")
+    return Path(found).read_text()

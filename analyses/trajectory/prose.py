@@ -1,0 +1,116 @@
+"""A run's facts and texts as Markdown in which nothing of a model's or a document's acts as markup of ours."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from analyses.models import Call, Cell, Run
+from analyses.texts import answer_of, clean
+from rlm import parsing
+
+ANSWER_MOST = 200_000  # characters of an answer
+TEXT_MOST = 100_000  # of a reply or an output
+_MARKS = re.compile(r"([\\`*_\[\]<>#|~])")
+
+
+def inline(text: str, most: int = 300) -> str:
+    """A text on one line that Markdown shows as it is."""
+    line = " ".join(clean(text).split())
+    line = line if len(line) <= most else line[: most - 1] + "…"
+    return _MARKS.sub(r"\\\1", line).replace("&", "&amp;")
+
+
+def fenced(text: str, language: str = "") -> str:
+    """A text word for word, in a fence longer than any in it."""
+    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{clean(text).rstrip()}\n{fence}"
+
+
+def quoted(text: str) -> str:
+    """A model's Markdown as a quotation: its lists and tables hold, its HTML and images do not."""
+    text = clean(text[:TEXT_MOST]).replace("<", "&lt;").replace("![", "!\\[")
+    return "\n".join(f"> {line}".rstrip() for line in text.strip().split("\n"))
+
+
+def answer(row: Run | Call) -> str:
+    """The answer of a run or call: prose quoted, anything else as JSON."""
+    shown: Any = row.answer_display
+    if row.answer_cut and (value := _whole(row)) is not None:
+        shown = value.plain(max_chars=ANSWER_MOST)
+    if isinstance(shown, str):
+        return quoted(shown)
+    return fenced(json.dumps(shown, ensure_ascii=False, indent=1)[:ANSWER_MOST], "json")
+
+
+def _whole(row: Run | Call) -> Any:
+    try:
+        return answer_of(row)
+    except (OSError, ValueError):
+        return None
+
+
+def origin(row: Run | Call) -> str:
+    """Whether the answer is an object that a program computed, or text that a model typed."""
+    said = f"Returned from variable `{inline(row.answer_name, 120)}`" if row.answer_name else "Written by the model"
+    return f"{said}{', partial' if row.partial else ''}: {inline(row.answer_shape or row.answer_type, 160)}"
+
+
+def facts(run: Run) -> list[tuple[str, str]]:
+    """What a reader wants to know of the run before its tree."""
+    told = [
+        ("Status", run.status + (f": {inline(run.reason, 500)}" if run.reason else "")),
+        ("Strategy", inline(run.strategy)),
+        (
+            "Models",
+            inline(run.root_model + (f", children {run.child_model}" if run.child_model != run.root_model else "")),
+        ),
+        ("Calls, cells, depth", f"{run.calls:,}, {run.cells:,}, {run.depth}"),
+        ("Tokens", f"{run.prompt_tokens:,} in, {run.completion_tokens:,} out, {run.cached_tokens:,} cached"),
+        ("Cost", "unknown" if run.cost is None else f"${run.cost:.4f}"),
+        ("Time", f"{run.seconds:.1f} s"),
+        ("Began", run.created_at.strftime("%Y-%m-%d %H:%M:%S UTC")),
+    ]
+    if run.corpus_version:
+        version = run.corpus_version
+        told.insert(
+            1,
+            (
+                "Corpus",
+                f"{inline(version.corpus.name)}, version {version.number}, {version.document_count:,} documents",
+            ),
+        )
+    if run.imported_from:
+        told.append(("Imported from", f"{inline(run.imported_from)} ({inline(run.imported_file)})"))
+    return told
+
+
+def call_facts(call: Call) -> str:
+    """One line under the heading of a call."""
+    parts = [
+        call.status,
+        inline(call.model),
+        f"{call.turns} turns",
+        f"{call.prompt_tokens + call.completion_tokens:,} tokens",
+    ]
+    parts.append("cost unknown" if call.cost is None else f"${call.cost:.4f}")
+    if call.started_at is not None and call.finished_at is not None:
+        parts.append(f"{max(0.0, call.finished_at - call.started_at):.1f} s")
+    asked = f" · asked by cell {call.parent_number}.{call.parent_cell}" if call.parent_number else ""
+    said = f"\n\n{inline(call.reason, 500)}" if call.reason else ""
+    return f"{' · '.join(parts)} · context: {inline(call.context_shape, 160)}{asked}{said}"
+
+
+def call_name(call: Call) -> str:
+    if call.parent_number is None:
+        return "Root call"
+    about = inline(call.title or call.instruction, 100)
+    return f"Call {call.number}{f': {about}' if about else ''}"
+
+
+def thoughts(cell: Cell) -> str:
+    """What a model wrote around its code: reasoning, then prose."""
+    prose = parsing.parse(cell.reply).prose if cell.code else cell.reply
+    return "\n\n".join(text for text in (cell.reasoning, prose) if text.strip())

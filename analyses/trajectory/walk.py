@@ -1,0 +1,61 @@
+"""A run's tree in reading order: each call, its cells, and below each cell the calls that it asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from analyses import blobs
+from analyses.models import Call, Cell, Run
+from analyses.outline import Outline
+
+AT_ONCE = 20  # calls loaded with their cells at a time
+
+
+@dataclass(frozen=True)
+class Over:
+    """All of a call has been given."""
+
+    call: Call
+
+
+def walk(run: Run, outline: Outline | None = None) -> Iterator[Call | Cell | Over]:
+    """Each call, then its cells with what they asked for, then Over. Never more than a few calls are in memory."""
+    outline = outline or Outline.of(run)
+    roots = [entry.number for entry in outline.calls.values() if entry.parent is None]
+    yield from _calls(run, outline, roots)
+
+
+def _calls(run: Run, outline: Outline, numbers: list[int]) -> Iterator[Call | Cell | Over]:
+    for start in range(0, len(numbers), AT_ONCE):
+        some = numbers[start : start + AT_ONCE]
+        rows = Call.objects.filter(run=run, number__in=some).defer("answer_value").order_by("number")
+        cells: dict[int, list[Cell]] = {number: [] for number in some}
+        for cell in (
+            Cell.objects.filter(run=run, call_number__in=some)
+            .defer("messages", "exchange")
+            .order_by("call_number", "number")
+        ):
+            cells[cell.call_number].append(cell)
+        for call in rows:
+            yield call
+            for cell in cells.pop(call.number):
+                yield cell
+                yield from _calls(run, outline, outline.children(call.number, cell.number))
+            yield Over(call)
+
+
+def output_of(cell: Cell, most: int) -> str:
+    """What a cell printed, at most so many characters of it, and a line on what is not there."""
+    text, left = cell.output, 0
+    if cell.output_blob:
+        try:
+            with blobs.open(cell.output_blob) as blob:
+                head = blob.read(4 * most).decode("utf-8", "replace")
+            text, left = head[:most], max(0, cell.output_chars - most)
+        except FileNotFoundError:
+            text = cell.shown
+    if len(text) > most:
+        left += len(text) - most
+        text = text[:most]
+    return f"{text}\n[… {left:,} characters more, in the JSON Lines export …]" if left else text
