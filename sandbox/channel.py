@@ -15,6 +15,7 @@ from sandbox.memory import Memory, new_memfd
 
 HEADER = struct.Struct("<IQ")
 MAX_TEXT = 4 << 20
+MAX_TEXT_CELL = 256 << 20  # of JSON, between two cells' beginnings
 MEMFD_FROM = 1 << 18  # a blob at least this large is received into a memfd
 SLICE = 4 << 20  # received at most, before others get their turn
 
@@ -36,12 +37,15 @@ class Channel:
         max_blob: int,
         on_frame: Callable[[dict[str, Any], Memory], None],
         on_end: Callable[[str], None],
+        reserve: Callable[[int], bool],
     ) -> None:
         sock.setblocking(False)
         self.socket = sock
         self.max_blob = max_blob
         self._on_frame = on_frame
         self._on_end = on_end
+        self._reserve = reserve  # the run's room for what is being received; called with minus the same to give it back
+        self.text_left = MAX_TEXT_CELL
         self._loop = asyncio.get_running_loop()
         self._rest = bytearray()
         self._message: dict[str, Any] | None = None
@@ -81,6 +85,9 @@ class Channel:
                     raise ProtocolError(f"a frame of {text + blob:,} bytes")
                 if len(self._rest) < HEADER.size + text:
                     return
+                self.text_left -= text + 64
+                if self.text_left < 0:
+                    raise ProtocolError("too many frames")
                 self._message = self._parse(bytes(self._rest[HEADER.size : HEADER.size + text]))
                 self._want = blob
                 del self._rest[: HEADER.size + text]
@@ -104,6 +111,8 @@ class Channel:
         return message
 
     def _begin_big(self) -> None:
+        if not self._reserve(self._want):
+            raise ProtocolError("more at once than the run has room for")
         fd = new_memfd()
         os.ftruncate(fd, self._want)
         area = mmap.mmap(fd, self._want)
@@ -128,6 +137,7 @@ class Channel:
         if have == want:
             self._big = None
             area.close()
+            self._reserve(-want)
             self._deliver(Memory.sealed(fd, want))
 
     def _deliver(self, blob: Memory) -> None:
@@ -186,7 +196,8 @@ class Channel:
         self._loop.remove_writer(self.socket)
         self.socket.close()
         if self._big is not None:
-            fd, area, _, _ = self._big
+            fd, area, _, want = self._big
+            self._reserve(-want)
             self._big = None
             area.close()
             os.close(fd)

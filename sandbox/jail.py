@@ -28,8 +28,9 @@ INLINE_REGION = 1 << 16  # a context's region up to this goes in the first frame
 class Jail:
     """Made by ``JailPool.open``; for one run, never handed to a second."""
 
-    def __init__(self, launched: Launched, backend: str) -> None:
+    def __init__(self, launched: Launched, backend: str, run_bytes: int) -> None:
         self.backend = backend
+        self._room = run_bytes  # for values on their way between REPLs
         self.report: dict[str, Any] = {}
         self.repls: dict[int, Repl] = {}
         self.alive = True
@@ -52,9 +53,9 @@ class Jail:
             launched = await asyncio.shield(launching)
         except asyncio.CancelledError:
             # The thread cannot be called back: what it launches meanwhile must not outlive us.
-            await cls(await launching, backend).close()
+            await cls(await launching, backend, 0).close()
             raise
-        jail = cls(launched, backend)
+        jail = cls(launched, backend, run_memory_mb << 20)
         try:
             async with asyncio.timeout(READY_SECONDS):
                 await jail._ready
@@ -144,6 +145,13 @@ class Jail:
     def kill(self) -> None:
         """End it at once, with all that is in it."""
         self._launched.kill()
+
+    def reserve(self, size: int) -> bool:
+        """Take room for a value that is on its way; a negative size gives it back."""
+        if size > self._room:
+            return False
+        self._room -= size
+        return True
 
     def forget(self, number: int) -> None:
         self.repls.pop(number, None)

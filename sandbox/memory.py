@@ -57,9 +57,7 @@ class Memory:
         if self._fd < 0:
             fd = new_memfd()
             try:
-                view = self.view()
-                os.ftruncate(fd, self.size)
-                at = 0
+                view, at = self.view(), 0
                 while at < self.size:
                     at += os.pwrite(fd, view[at : at + (8 << 20)], at)
                 fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)

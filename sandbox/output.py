@@ -73,7 +73,7 @@ def _split(text: str, size: int) -> tuple[str, str]:
 
 
 class OutputReader:
-    """Drains a REPL's pipe for good; what comes while no cell runs is dropped."""
+    """Reads a REPL's pipe while a cell runs; a thread that writes between cells fills the pipe, and waits."""
 
     def __init__(self, fd: int, on_flood: Callable[[], None]) -> None:
         os.set_blocking(fd, False)
@@ -87,12 +87,13 @@ class OutputReader:
         self._pending: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
         self._open = True
-        self._loop.add_reader(fd, self._readable)
 
     def begin(self, limit: int, stop: int, listener: Callable[[str], None] | None) -> None:
         self.drain()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._kept, self._stop, self._bytes, self._listener = Kept(limit), stop, 0, listener
+        if self._open:
+            self._loop.add_reader(self._fd, self._readable)
 
     def finish(self) -> tuple[str, int]:
         """What the cell has printed: the text kept, and its true length."""
@@ -100,6 +101,8 @@ class OutputReader:
         kept, self._kept = self._kept, None
         if kept is None:
             return "", 0
+        if self._open:
+            self._loop.remove_reader(self._fd)
         self._deliver(kept, self._decoder.decode(b"", True))
         self._flush()
         self._listener = None

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sandbox.channel import Channel
+from sandbox.channel import MAX_TEXT_CELL, Channel
 from sandbox.errors import HostError, SandboxError
 from sandbox.guest.crossing import MAX_SKELETON
 from sandbox.limits import ReplLimits
@@ -31,6 +31,8 @@ REQUESTS = {
 }
 QUICK = frozenset({"budget", "write_file", "read_file", "list_files"})  # answered at once: nobody is told of waiting
 MAX_PENDING = 2048  # requests in flight; then the REPL is not read until some are answered
+MAX_REFUSED = 200  # requests that were refused, in one cell; more is no honest program
+LARGE = 1 << 16  # a skeleton at least this long is read in a thread
 CPU_BASE_SECONDS = 0.25
 EXIT_SECONDS = 0.5  # from the end of a wire to the news of the exit
 WHY = {
@@ -128,7 +130,9 @@ class Repl:
         self._closed = False
         self._output = OutputReader(output_fd, lambda: self._interrupt("output"))
         max_blob = limits.value_bytes + MAX_SKELETON
-        self._channel = Channel(sock, max_blob, self._frame, self._wire_ended)
+        self._channel = Channel(sock, max_blob, self._frame, self._wire_ended, jail.reserve)
+        self._refused = 0
+        self._late_rows = 0  # answers about variables that nobody waits for any more
 
     @property
     def alive(self) -> bool:
@@ -163,6 +167,7 @@ class Repl:
             raise SandboxError(f"this REPL has ended ({self.ended or 'closed'})")
         cell = _Cell(number, on_waiting, self._loop.create_future(), self.limits.cell_seconds)
         self._cell = cell
+        self._refused, self._channel.text_left = 0, MAX_TEXT_CELL
         self._output.begin(self.limits.output_bytes, self.limits.output_stop_bytes, on_output)
         self._go_on(cell)
         if self.limits.cpu_seconds < 1e6:
@@ -171,6 +176,10 @@ class Repl:
             with contextlib.suppress(ConnectionError, OSError):
                 await self._channel.send({"op": "run", "code": code.encode("utf-8", "replace").decode(), "number": number})
             done = await cell.ended
+            if cell.final is not None and not await _sound(cell.final):
+                cell.final, done = None, {"killed": "protocol"}
+                await self._kill("protocol")
+                self._finish("protocol")
         except BaseException:
             self._cell = None
             self._end_cell(cell)
@@ -186,7 +195,7 @@ class Repl:
         self._cell = None
         output, chars = self._output.finish()
         notes = [harmless(str(note))[:500] for note in done.get("notes", ())[:20]]
-        error = harmless(done.get("error", ""))[:8192]
+        error = harmless(done.get("error", "")[:20_000])[:8192]
         killed = done.get("killed", "")
         if killed:
             error = f"The REPL was killed: {WHY[killed]}{done.get('detail', '')}. All its variables are lost."
@@ -237,8 +246,9 @@ class Repl:
                     async with asyncio.timeout(seconds):
                         return [_variable(row) for row in await asyncio.shield(self._rows)]
                 await self._jail.order(op="signal", id=self._number, signal=int(signal.SIGINT))
+            self._late_rows += 1
             await self._kill("time")
-        except (ConnectionError, OSError):
+        except (ConnectionError, OSError, SandboxError):
             pass
         finally:
             self._rows = None
@@ -288,7 +298,9 @@ class Repl:
             elif op == "vars" and self._rows is not None and not self._rows.done():
                 rows = message.get("rows")
                 self._rows.set_result(rows[:500] if type(rows) is list else [])
-            elif op != "vars":
+            elif op == "vars" and self._late_rows:
+                self._late_rows -= 1
+            else:
                 raise ValueError(op)
         except (ValueError, TypeError, KeyError, AttributeError):
             self._protocol_error()
@@ -324,7 +336,13 @@ class Repl:
             refused = f"a cell may make {self.limits.requests:,} requests, and this one has"
         elif self._on_request is None:
             refused = "nobody answers requests here"
+        size = context.nbytes if context is not None and not same else 0
+        if not refused and not self._jail.reserve(size):
+            refused = "the requests in flight hold more data than the run has room for; send less at once"
         if refused or cell is None:
+            self._refused += 1
+            if self._refused > MAX_REFUSED:
+                raise ValueError("it goes on asking")
             self._later(self._answer(number, None, refused))
             return
         request = HostRequest(name, cell.number, cell.requests, context, options, same)
@@ -336,7 +354,7 @@ class Repl:
             cell.visible += 1
             if cell.visible == 1 and cell.on_waiting is not None:
                 cell.on_waiting(True)
-        task.add_done_callback(lambda _: self._served(number, name, cell))
+        task.add_done_callback(lambda _: self._served(number, name, cell, size))
         if len(self._tasks) >= MAX_PENDING:
             self._channel.pause(True)
 
@@ -344,6 +362,8 @@ class Repl:
         assert self._on_request is not None
         value, error = None, ""
         try:
+            if request.context is not None and not await _sound(request.context):
+                raise HostError("the value sent is malformed")
             if not request.same_as_context and request.context is not None and await self._is_own_context(request.context):
                 request = HostRequest(request.name, request.cell, request.order, request.context, request.options, True)
             value = await self._on_request(request)
@@ -360,12 +380,9 @@ class Repl:
         own = self._context
         if abs(value.nbytes - own.nbytes) > 64 + own.nbytes // 100 or len(value.skeleton) != len(own.skeleton):
             return False
-        if value.nbytes < 1 << 16:
+        if value.nbytes < LARGE:
             return value.digest == own.digest
-        try:
-            return await asyncio.to_thread(lambda: value.digest == own.digest)
-        except ValueError:
-            return False
+        return await asyncio.to_thread(lambda: value.digest == own.digest)
 
     async def _answer(self, number: int, value: Value | None, error: str) -> None:
         message: dict[str, Any] = {"op": "answer", "id": number, "error": error[:10_000] or None, "value": None}
@@ -379,7 +396,8 @@ class Repl:
         with contextlib.suppress(ConnectionError, OSError):
             await self._channel.send(message, buffers)
 
-    def _served(self, number: int, name: str, cell: _Cell) -> None:
+    def _served(self, number: int, name: str, cell: _Cell, size: int) -> None:
+        self._jail.reserve(-size)
         if self._tasks.pop(number, None) is None or self._cell is not cell:
             return
         if len(self._tasks) < MAX_PENDING // 2:
@@ -522,6 +540,13 @@ def _value(sizes: Any, blob: Memory) -> Value | None:
     if skeleton > MAX_SKELETON or skeleton + region != blob.size:
         raise ValueError("sizes that do not add up")
     return Value(bytes(blob.view()[region:]), blob.head(region) if region else None)
+
+
+async def _sound(value: Value) -> bool:
+    """Whether a value from the jail is one: read once here, so that nobody meets the flaw later."""
+    if len(value.skeleton) < LARGE:
+        return value.sound
+    return await asyncio.to_thread(lambda: value.sound)
 
 
 def _variable(row: Any) -> Variable:

@@ -109,7 +109,8 @@ class Value:
         if start + size + region != len(data):
             raise ValueError("a dumped value is cut or has something after it")
         value = cls(data[start : start + size], Memory(memoryview(data)[start + size :]))
-        value.tree()
+        if not value.sound:
+            raise ValueError("a dumped value is malformed")
         return value
 
     # looking at one
@@ -126,6 +127,17 @@ class Value:
 
     @cached_property
     def summary(self) -> Summary:
+        try:
+            return self._summarise()
+        except Exception:  # noqa: BLE001 (bytes from a jail may be anything)
+            return Summary("malformed", None, 0, "malformed")
+
+    @property
+    def sound(self) -> bool:
+        """Whether its addresses, types and shapes are ones."""
+        return self.summary.type_name != "malformed"
+
+    def _summarise(self) -> Summary:
         tree = self.tree()
         tables = Tables(self.memory.view())
         chars = _chars(tree, tables)
@@ -157,14 +169,17 @@ class Value:
     @cached_property
     def digest(self) -> str:
         """Equal for equal values, however their bytes lie. Reads all of it: use a thread for large ones."""
-        tree = _canonical(self.tree(), Tables(self.memory.view()))
-        return hashlib.sha256(_dump(tree)).hexdigest()
+        try:
+            data = _dump(_canonical(self.tree(), Tables(self.memory.view())))
+        except Exception:  # noqa: BLE001 (bytes from a jail may be anything)
+            data = self.skeleton + bytes(self.memory.view())
+        return hashlib.sha256(data).hexdigest()
 
     def preview(self, chars: int = 200) -> str:
         """A head of it, as one would read it in a REPL: never more than ``chars`` characters."""
         text = self.head(chars + 1) if self.type_name == "str" else None
         if text is None:
-            shown = Display(self.memory.view(), chars * 2).show(self.tree())
+            shown = self.plain(max_chars=chars * 2)
             text = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
         else:
             text = repr(text)
@@ -173,7 +188,10 @@ class Value:
 
     def plain(self, *, max_chars: int = 2_000_000) -> Any:
         """Strict JSON for display: tuples and sets are lists, frames lists of records, nan "nan"; cuts are marked."""
-        return Display(self.memory.view(), max_chars).show(self.tree())
+        try:
+            return Display(self.memory.view(), max_chars).show(self.tree())
+        except Exception:  # noqa: BLE001 (bytes from a jail may be anything)
+            return "(a malformed value)"
 
     def python(self) -> Any:
         """The object in plain Python: records are dicts, arrays and frames lists. Raises ValueError if malformed."""

@@ -69,6 +69,13 @@ class Host:
     async def ask_async(self, name: str, options: dict[str, Any], *value: Any, same: bool = False) -> Any:
         return await asyncio.wrap_future(self.submit(name, options, *value, same=same))
 
+    def abandon(self) -> None:
+        """The cell is over: nobody answers what it still asks."""
+        for number in list(self.pending):
+            future = self.pending.pop(number, None)
+            if future is not None and future.set_running_or_notify_cancel():
+                future.set_exception(LLMQueryError("the cell that asked ended before the answer came; await it in the same cell"))
+
     def _listen(self) -> None:
         if self._orders is None:
             with self._starting:

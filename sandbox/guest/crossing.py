@@ -33,6 +33,8 @@ SURROGATE = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
 class CrossingError(ValueError):
     """A value cannot cross; the message says where in the value, and why."""
 
+    __module__ = "builtins"  # shown without a package
+
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason

@@ -249,7 +249,7 @@ class GuestDecoder(Decoder):
         if not (isinstance(known, type) and issubclass(known, tuple) and getattr(known, "_fields", None) == tuple(fields)):
             known = self.made.get((name, tuple(fields)))
             if known is None:
-                known = collections.namedtuple(name, fields)  # type: ignore[no-redef]
+                known = collections.namedtuple(name, fields)  # type: ignore[no-redef,misc]
                 known.__module__ = "__main__"
                 self.made[name, tuple(fields)] = known
         return tuple.__new__(known, values)

@@ -58,7 +58,6 @@ class Repl:
         self.namespace["context"] = self.original
         if message["question"] is not None:
             self.namespace["question"] = message["question"]
-        threading.stack_size(2 << 20)
         self._seed(message["seed"])
         self.output.install()
         for tool in message["tools"]:
@@ -73,7 +72,8 @@ class Repl:
         """From the frame's own bytes, or from a sealed memfd that is read once and closed."""
         if fd < 0:
             return self.host.unpack(sizes, blob)
-        with mmap.mmap(fd, sizes[1], prot=mmap.PROT_READ) as region:
+        # populated at once: a fault for each page costs more than the copy
+        with mmap.mmap(fd, sizes[1], mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ) as region:
             view = memoryview(region)
             decoder = frames.GuestDecoder(view, self.namespace)
             try:
@@ -192,7 +192,7 @@ class Repl:
             self.final.take(answer["content"], "answer")
 
     def _leftovers(self, interrupted: bool) -> None:
-        self.host.pending.clear()
+        self.host.abandon()
         asked = [note["name"] for note in self.names.unawaited if not note["started"]]
         if asked and not interrupted:
             self.notes.append(f"{asked[0]} was called {len(asked)} times without await: nothing has been asked.")
@@ -203,11 +203,17 @@ class Repl:
 
     def _restore(self, *, quiet: bool) -> None:
         """Put back what a cell has overwritten or deleted."""
-        lost = [n for n, f in self.names.functions.items() if self.namespace.get(n, self) is not f]
-        if lost:
-            self.namespace.update({n: self.names.functions[n] for n in lost})
+        for name, function in self.names.functions.items():
+            found = self.namespace.get(name, self)
+            if found is function:
+                continue
+            self.namespace[name] = function
+            kept = ""
+            if found is not self and not callable(found):
+                self.namespace[f"user_{name}"] = found  # the value itself is not to be lost
+                kept = f"; your value is now user_{name}"
             if not quiet:
-                self.notes.append(f"{', '.join(lost)} was overwritten and has been restored.")
+                self.notes.append(f"{name} is provided by the REPL: it was overwritten and has been restored{kept}.")
         self.namespace.update(self.names.hidden)
 
     # limits
@@ -244,6 +250,17 @@ class Repl:
         except BaseException:  # noqa: BLE001, S110 (a value's own methods)
             pass
         self.wire.send({"op": "vars", "rows": rows})
+
+
+def warm_up() -> None:
+    """Touch what every REPL touches, so that a spare one has its own copies of those pages already."""
+    random.seed("")
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(0)
+    threading.stack_size(2 << 20)
+    prepare("warm = 1", 0, frozenset({"llm_query"}))
+    frames.GuestDecoder(b"", {}).decode(frames.encoder(1 << 20).encode({"a": [1.5, ("b",)]})[0])
 
 
 def main(wire_fd: int, context_fd: int) -> None:

@@ -21,8 +21,9 @@ from .filter import Installer
 from .selftest import examine
 
 WATCH_SECONDS = 0.25
+SPARES = 2  # forked ahead: a fork costs more than all the rest of a REPL's start
 PAGE = os.sysconf("SC_PAGE_SIZE")
-OUT, WIRE, CONTEXT = 1, 3, 4  # descriptors of a REPL: 1 and 2 are its output
+WIRE, CONTEXT, ORDERS = 3, 4, 5  # descriptors of a REPL: 1 and 2 are its output
 
 
 class Zygote:
@@ -32,6 +33,7 @@ class Zygote:
         self.children: dict[int, int] = {}  # pid → id
         self.pids: dict[int, int] = {}  # id → pid
         self.reasons: dict[int, str] = {}  # pid → why it was killed
+        self.spares: dict[int, socket.socket] = {}  # pid → where it waits for its orders
         self.installer = Installer()
         self.pid = os.getpid()
         self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -46,12 +48,16 @@ class Zygote:
         poll.register(self.wake_read, select.POLLIN)
         watch_at = time.monotonic()
         while True:
-            poll.poll(int(WATCH_SECONDS * 1000) if self.children else None)
+            short = len(self.spares) < SPARES
+            poll.poll(0 if short else int(WATCH_SECONDS * 1000) if self.children else None)
             with contextlib.suppress(BlockingIOError):
                 os.read(self.wake_read, 512)
             self.reap()
+            busy = False
             while self.take_order():
-                pass
+                busy = True
+            if short and not busy:
+                self.fork_spare()
             now = time.monotonic()
             if self.children and now - watch_at >= WATCH_SECONDS:
                 watch_at = now
@@ -85,42 +91,55 @@ class Zygote:
                 os.kill(pid, order["signal"])
         return True
 
+    def fork_spare(self) -> None:
+        """A REPL with everything done that needs no order; it waits for its descriptors."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if not pid:
+            self.become_repl(theirs)
+        theirs.close()
+        self.spares[pid] = ours
+
     def spawn(self, order: dict[str, Any], fds: list[int]) -> None:
         try:
-            pid = os.fork()
+            if not self.spares:
+                self.fork_spare()
+            pid, orders = self.spares.popitem()
+            cpu = int(order["cpu"])
+            resource.prlimit(pid, resource.RLIMIT_AS, (order["memory"],) * 2)
+            resource.prlimit(pid, resource.RLIMIT_CPU, (cpu, cpu + 5))
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (order["files"],) * 2)
+            with orders:
+                orders.sendmsg([b"go"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+            self.children[pid] = order["id"]
+            self.pids[order["id"]] = pid
         except OSError as error:
+            self.tell(op="exit", id=order["id"], code=-1, reason="fork", detail=str(error))
+        finally:
             for fd in fds:
                 os.close(fd)
-            self.tell(op="exit", id=order["id"], code=-1, reason="fork", detail=str(error))
-            return
-        if not pid:
-            self.become_repl(order, fds)
-        self.children[pid] = order["id"]
-        self.pids[order["id"]] = pid
-        for fd in fds:
-            os.close(fd)
 
-    def become_repl(self, order: dict[str, Any], fds: list[int]) -> NoReturn:
+    def become_repl(self, orders: socket.socket) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            prctl = self.installer.prctl
-            prctl(1, signal.SIGKILL)  # die with the zygote
+            self.installer.prctl(1, signal.SIGKILL)  # die with the zygote
             if os.getppid() != self.pid:
                 os._exit(1)
+            os.dup2(orders.fileno(), ORDERS)
+            orders.detach()
+            os.closerange(ORDERS + 1, 256)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            self.installer.install(os.getpid())
+            repl.warm_up()
+            fds = self.await_orders()
             os.dup2(fds[1], 1)
             os.dup2(fds[1], 2)
             os.dup2(fds[0], WIRE)
             if len(fds) > 2:
                 os.dup2(fds[2], CONTEXT)
-            os.closerange(CONTEXT + 1 if len(fds) > 2 else CONTEXT, 256)
-            limit = resource.setrlimit
-            limit(resource.RLIMIT_AS, (order["memory"],) * 2)
-            limit(resource.RLIMIT_CPU, (order["cpu"], order["cpu"] + 5))
-            limit(resource.RLIMIT_FSIZE, (0, 0))
-            limit(resource.RLIMIT_NOFILE, (order["files"],) * 2)
-            limit(resource.RLIMIT_CORE, (0, 0))
-            self.installer.install(os.getpid())
+            os.closerange(CONTEXT + 1 if len(fds) > 2 else CONTEXT, 16)
             gc.enable()
             repl.main(WIRE, CONTEXT if len(fds) > 2 else -1)
         except BaseException:  # noqa: BLE001 (nothing may return into the zygote's loop)
@@ -129,14 +148,26 @@ class Zygote:
         finally:
             os._exit(1)
 
+    def await_orders(self) -> list[int]:
+        with socket.socket(fileno=ORDERS) as orders:
+            data, ancillary, _, _ = orders.recvmsg(16, socket.CMSG_LEN(16))
+        if not data:
+            os._exit(0)
+        fds = array.array("i")
+        fds.frombytes(ancillary[0][2])
+        return list(fds)
+
     def reap(self) -> None:
-        while self.children:
+        while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if not pid:
                 return
+            spare = self.spares.pop(pid, None)
+            if spare is not None:
+                spare.close()
             node = self.children.pop(pid, None)
             if node is None:
                 continue
@@ -188,7 +219,7 @@ def main() -> None:
     control = socket.socket(fileno=os.dup(0))
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
-    while null <= CONTEXT:  # keep the low numbers: a REPL's own descriptors go there
+    while null <= ORDERS:  # keep the low numbers: a REPL's own descriptors go there
         null = os.dup(null)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in ("numpy", "pandas", "sqlite3", "statistics", "difflib", "csv", "string", "textwrap", "zoneinfo"):
