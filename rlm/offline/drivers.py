@@ -12,10 +12,10 @@ READ: Final = """\
 docs = documents(context)
 talk = [sentences(doc) for doc in docs]
 people = voices(talk, docs)
-tables = [doc["title"] for doc in docs if records_of(doc["text"], doc.get("name") or "")]
+columns = [column for doc in docs for column in columns_of(records_of(doc["text"], doc.get("name") or ""))]
 print(f"documents: {len(docs):,}, {sum(len(doc['text']) for doc in docs):,} characters, {sum(map(len, talk)):,} sentences")
 print("speakers:", " | ".join(one["speaker"] for one in people[:60]) or "none")
-print("tables:", " | ".join(tables[:10]) or "none")
+print("columns:", " | ".join(dict.fromkeys(columns)) or "none")
 print("first:", next((told[0] for told in talk if told), "nothing"))"""
 
 RANK: Final = """\
@@ -24,7 +24,7 @@ index = Index(
     [[words(said, known) for _, _, _, said in told] for told in talk],
     [(d, a, b) for d, told in enumerate(talk) for a, b in windows([len(said) for _, _, _, said in told])],
 )
-ranked = index.search(terms, pairs, [words(doc["title"]) for doc in docs])
+ranked = index.search(terms, pairs, [words(doc["title"]) for doc in docs], [[said[2] in prefer for said in told] for told in talk])
 if only:  # passages in which they have a say
     ranked = [(score, n) for score, n in ranked for d, a, b in [index.passages[n]] if any(talk[d][i][2] in only for i in range(a, b))]
 weights = {word: index.idf(word) * weight for word, weight in terms.items() if index.idf(word)}
@@ -38,13 +38,13 @@ QUOTES: Final = '{"type": "array", "items": {"type": "object", "required": ["tit
 ASK_EACH: Final = """\
 form = {form}
 ask = {ask!r}
-hand = [stem, words, pick]
+hand = [stem, words, asked_before, scores_of, around, pick]
 found = await batch_llm_query(*[llm_query(task, ask, schema=form, tools=hand) for task in tasks])"""
 
 ASK_GROUPS: Final = """\
 form = {form}
 ask = {ask!r}
-hand = [stem, words, pick]
+hand = [stem, words, asked_before, scores_of, around, pick]
 groups = [tasks[i : i + 6] for i in range(0, len(tasks), 6)]
 found = await batch_llm_query(*[llm_query(group, ask, schema=form, tools=hand) for group in groups])"""
 
@@ -54,19 +54,23 @@ lost = [str(result) for result in found if isinstance(result, Exception)]
 print(f"children: {len(found)}, failed: {len(lost)}, quotes: {len(quotes)}", *lost[:2], sep="\\n")"""
 
 MYSELF: Final = """\
-quotes = [quote for task in tasks for quote in pick(task["passages"], weights, looks_for, only, task["title"])]
+quotes = [quote for task in tasks for quote in pick(task["passages"], task["weights"], looks_for, only, prefer, task["title"])]
 print("quotes:", len(quotes))"""
 
 WHERE_LOST: Final = """\
 done = {quote["title"] for quote in quotes}
 for task in tasks:
     if task["title"] not in done:
-        quotes += pick(task["passages"], weights, looks_for, only, task["title"])
+        quotes += pick(task["passages"], task["weights"], looks_for, only, prefer, task["title"])
 print("quotes:", len(quotes))"""
 
 MERGE: Final = """\
 note = note_on("Words were matched (" + ", ".join(shown) + ")", len(docs))
-best = choose(distinct(quotes), weights)
+main = {word: weight for word, weight in weights.items() if terms[word] >= 1}
+asked = {word: weight for word, weight in weights.items() if terms[word] >= 0.7}
+best = choose(distinct(quotes), asked, 2 if caution[:7] == "Nothing" else 5)
+if best and caution[:7] != "Nothing" and len(main) > 1 and sum(main.get(word, 0) for word in best[0]["has"]) < 0.5 * sum(main.values()):
+    caution = "No passage has most of the question's words; these come nearest and may not answer it. "
 if best:
     answer = answer_text(caution + lead_of(best, asks, noun, question_asked), best, note)
 else:
@@ -101,7 +105,8 @@ if not found and stems:  # not word for word: all of its words close together, i
                 quote = said if has[i] >= set(stems) else said + " " + told[i + 1][3]
                 found.append({"title": doc["title"], "time": time, "speaker": speaker, "offset": offset, "quote": quote})
 print(len(found), "places in", len({one["title"] for one in found}), "documents")
-answer = told_documents(found, what, docs) if found else ""
+with_whom = {title: [one["speaker"] for one in people if title in one["titles"]] for title in {one["title"] for one in found}} if ask_who else {}
+answer = told_documents(found, what, docs, with_whom) if found else ""
 print(answer[:1500])"""
 
 EDGE: Final = """\

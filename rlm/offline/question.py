@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from rlm.offline.cells.facts import DATE, NAME, NUMBER
 from rlm.offline.cells.ranking import words
-from rlm.offline.words import EMPTY, FAMILIES, SPEECH
+from rlm.offline.words import EMPTY, EMPTY_WORDS, FAMILIES, SPEECH
 
 UNITS = r"(?:episodes?|documents?|docs?|files?|transcripts?|chapters?|texts?|shows?|interviews?|articles?|papers?|reports?|letters?|stories|story|parts?)"
 SAID = (
@@ -16,6 +16,11 @@ SAID = (
     r"brought up|speaks? (?:of|about)|discuss(?:es|ed)?)"
 )
 SHOWN = r"(?:mention(?:ed|s)?|sa(?:id|y)|used?|occurs?|appears?|comes? up|came up|spoken|named|referenced|referred to|talked about|discussed|brought up|written|found|show(?:s|n)? up)"
+MEASURED = (
+    r"how many|how much|average|mean\b|median|total|\bsum\b|highest|lowest|\bmost\b|\bleast\b|maximum|minimum|largest|smallest|\bcount\b|"
+    r"number of|\bper\b|top \d|longest|shortest|unique|distinct|earliest|latest|oldest|newest|cheapest|expensive"
+)
+CLOCK_WORDS = r"(?i:\b(?:o'clock|past|quarter to|half past|midnight|noon|years? ago|yesterday|last (?:year|week|month))\b)|\b\d{1,2}:\d\d\b"
 QUOTED = re.compile(r"[\"“”„«]([^\"“”»]{1,200})[\"”“»]|(?<!\w)['‘]([^'’]{2,120}(?:['’]s?\b[^'’]*)?)['’](?!\w)")
 
 
@@ -25,7 +30,7 @@ class Shape:
 
     documents: int = 1
     speakers: tuple[str, ...] = ()
-    table: bool = False
+    columns: tuple[str, ...] = ()  # of tables among the documents
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Plan:
     phrase: str = ""  # what is counted or looked for word by word
     only: tuple[str, ...] = ()  # quote nobody but these speakers
     people: tuple[str, ...] = ()  # speakers named at all
+    prefer: tuple[str, ...] = ()  # speakers named, but not as those who said it
     asks: str = ""  # who, when, where, why, number, what, define
     looks_for: str = ""  # a pattern of what an answer would look like
     noun: tuple[str, ...] = ()  # stems of what is asked to be numbered
@@ -49,14 +55,22 @@ def classify(question: str, shape: Shape = Shape()) -> Plan:  # noqa: B008  (fro
     quoted = next((a or b for a, b in QUOTED.findall(text)), "").strip(" .,?!")
     kind, phrase = _kind(text, shape, people, quoted)
     about = text
-    spoken = bool(people) and bool(re.search(SPEECH, text, re.I))
-    only = people if kind in ("find", "sides", "count", "gist") and spoken else ()
-    if kind in ("count", "edge"):
-        only = tuple(p for p in people if not any(w in words(phrase) for w in words(p))) if spoken else ()
+    spoken = bool(people) and (kind == "sides" or bool(re.search(SPEECH, text, re.I)))
+    only = people if kind in ("find", "sides", "gist") and spoken else ()
+    if kind in ("count", "edge") and spoken:
+        only = tuple(p for p in people if not any(w in words(phrase) for w in words(p)))
     for name in only if kind != "count" else ():
         for part in name.split():
             about = re.sub(rf"\b{re.escape(part)}(?:'s)?\b", " ", about, flags=re.I)
     terms, shown = _terms(about, quoted)
+    if kind == "sides":
+        for word in words(
+            "disagree contradict conflict differ dispute each other odds inconsistent discrepancy clash opinion"
+        ):
+            terms.pop(word, None)
+    prefer = tuple(name for name in people if name not in only)
+    for stem in (w for name in prefer for w in words(name) if w in terms):
+        terms[stem] = 0.7  # a name stands in front of what somebody says, seldom in it
     asks, looks_for, noun = _form(text, terms)
     stems = words(about)
     pairs = tuple(
@@ -64,7 +78,7 @@ def classify(question: str, shape: Shape = Shape()) -> Plan:  # noqa: B008  (fro
         for a, b in zip(stems, stems[1:], strict=False)
         if a in terms and b in terms and terms[a] >= 1 <= terms[b]
     )
-    return Plan(kind, terms, pairs, phrase, only, people, asks, looks_for, noun, shown)
+    return Plan(kind, terms, pairs, phrase, only, people, prefer, asks, looks_for, noun, shown)
 
 
 def named_speakers(text: str, speakers: Sequence[str]) -> tuple[str, ...]:
@@ -96,19 +110,19 @@ def _kind(text: str, shape: Shape, people: tuple[str, ...], quoted: str) -> tupl
     if re.search(
         rf"\b(?:first|last|earliest|latest|final)\b.*\b{SHOWN}|{SHOWN}\b.*\b(?:first|for the last time|last)\b", low
     ) and not re.search(r"how|why", low):
-        if (
-            phrase := quoted
-            or _counted(text)
-            or _phrase(re.sub(r".*\b(?:mention|reference|occurrence|use)s? (?:of|to)\b", "", text, flags=re.I))
-        ):
-            if re.search(r"\bmention|\bappear|\bsa(?:id|y)\b|come up|talk|discuss|refer|occur", low):
-                return "edge", phrase
+        told = re.search(r"\bmention|\bappear|\bsa(?:id|y)\b|come up|talk|discuss|refer|occur", low)
+        of = re.sub(r".*\b(?:mention|reference|occurrence|use)s? (?:of|to)\b", "", text, flags=re.I)
+        if told and (phrase := quoted or _counted(text) or _phrase(of)):
+            return "edge", phrase
     if re.search(r"\b(?:disagree|contradict|conflict|dispute|inconsisten|discrepan|differ\b|at odds|clash)", low):
         return "sides", ""
-    if shape.table and re.search(
-        r"how many|how much|average|mean\b|median|total|sum\b|highest|lowest|most|least|maximum|minimum|largest|smallest|count|number of|"
-        r"\bper\b|\bby\b|top \d|which|what|list|show|longest|shortest|unique|distinct|earliest|latest|oldest|newest",
-        low,
+    if shape.columns and re.search(MEASURED, low):
+        return "table", ""
+    if (
+        shape.columns
+        and re.search(r"\b(?:which|what|list|show|who)\b", low)
+        and not people
+        and set(words(" ".join(shape.columns))) & set(words(low)) - EMPTY
     ):
         return "table", ""
     which = re.search(
@@ -241,10 +255,11 @@ def _terms(text: str, quoted: str) -> tuple[dict[str, float], tuple[str, ...]]:
     terms: dict[str, float] = {}
     shown: list[str] = []
     in_quotes = set(words(quoted))
-    for match in re.finditer(r"[^\W_]+(?:['’][^\W_]+)?", text):
+    for match in re.finditer(r"(?:[A-Za-z]\.){2,}|[^\W_]+(?:['’][^\W_]+)?", text):
         for stem in words(match[0]):
             capital = match[0][0].isupper() and match.start() > 0
-            if stem in EMPTY and not (capital and match[0].isupper() and len(match[0]) > 1) and stem not in in_quotes:
+            empty = match[0].lower() in EMPTY_WORDS if capital else stem in EMPTY
+            if empty and not (match[0].isupper() and len(match[0]) > 1) and stem not in in_quotes:
                 continue
             weight = 1.6 if stem in in_quotes else 1.4 if capital or any(c.isdigit() for c in stem) else 1.0
             terms[stem] = max(weight, terms.get(stem, 0))
@@ -261,44 +276,45 @@ def _terms(text: str, quoted: str) -> tuple[dict[str, float], tuple[str, ...]]:
 def _form(text: str, terms: dict[str, float]) -> tuple[str, str, tuple[str, ...]]:
     """What an answer would look like: (who, when, …; a pattern; the stems of what is numbered)."""
     low = text.lower()
+    asks: list[str] = []
+    looks: list[str] = []
+    noun: tuple[str, ...] = ()
+
+    def take(kind: str, pattern: str) -> None:
+        asks.append(kind)
+        looks.append(pattern)
+
     if match := re.search(r"how (?:many|much) ((?:[\w'-]+ ?){1,3})|(?:number|amount) of ((?:[\w'-]+ ?){1,3})", low):
         noun = tuple(w for w in words(match[1] or match[2]) if w not in EMPTY)[:2]
-        return "number", rf"(?i:{NUMBER})", noun
-    if re.search(
-        r"\bhow (?:old|long|tall|far|big|large|deep|high|fast|expensive)\b|\bwhat (?:percentage|percent|price|number|fraction|share)\b|\bcost\b",
+        take("number", rf"(?i:{NUMBER})")
+    elif re.search(
+        r"\bhow (?:old|long|tall|far|big|large|deep|high|fast|expensive)\b|\bwhat (?:percentage|percent|price|number|fraction|share)\b|\bcosts?\b",
         low,
     ):
-        return "number", rf"(?i:{NUMBER})", ()
+        take("number", rf"(?i:{NUMBER})")
     if re.search(
         r"\bwhen\b|\bwhat (?:year|date|day|time|hour|month)\b|\bwhich (?:year|date|day|month)\b|how long ago|\bdate\b",
         low,
     ):
-        return (
-            "when",
-            rf"{DATE}|(?i:\b(?:o'clock|past|quarter to|half past|midnight|noon|years ago|yesterday|last (?:year|week|month))\b)|\b\d{{1,2}}:\d\d\b|\b(?:19|20)\d\d\b",
-            (),
-        )
+        take("when", rf"{DATE}|{CLOCK_WORDS}")
     if re.search(r"\bwho(?:se|m)?\b", low):
-        return "who", rf"{NAME}|\b(?:I am|I'm|my name is)\b", ()
-    if re.search(r"\bwhere\b", low):
-        return "where", r"\b(?:in|at|near|from|on|off|to|based) (?:the )?[A-Z]", ()
+        take("who", rf"{NAME}|\b(?:I am|I'm|my name is)\b")
+    if re.search(r"\bwhere\b|\bwhich (?:city|country|town|place)\b|\bwhat (?:city|country|town|place)\b", low):
+        take("where", r"\b(?:in|at|near|from|on|off|to|based in|move[ds]? to) (?:the )?[A-Z]\w+")
     if re.search(r"\bwhy\b|\breason", low):
-        return (
-            "why",
-            r"(?i:\b(?:because|since|so that|reason|in order to|that's why|which is why|the point|due to)\b)",
-            (),
-        )
+        take("why", r"(?i:\b(?:because|since|so that|reason|in order to|that's why|which is why|the point|due to)\b)")
     if match := re.search(
-        r"\b(?:what(?: exactly)? (?:is|are|was|were)|what's|define|meaning of|what does) (?:an? |the )?([\w .+#-]{2,40}?)(?:\?|$| and\b| mean| stand| used| about|,)",
+        r"\b(?:what(?: exactly)? (?:is|are|was|were)|what's|define|meaning of|what does) (?:an? |the )?([\w.+#-]+(?: [\w.+#-]+){0,2}?)"
+        r"(?:\?|$| and\b| mean| stand| used| about|,)",
         low,
     ):
         head = re.escape(match[1].strip())
-        if len(match[1].split()) <= 3:
-            return (
-                "define",
-                rf"(?i:\b{head}\b[^.?!]{{0,40}}\b(?:is|are|was|were|means?|refers?|stands? for|called|lets|allows|solves|provides)\b|\b(?:called|is|named) (?:an? |the )?{head}\b)",
-                (),
-            )
-    if re.search(r"\bhow\b", low):
-        return "how", r"(?i:\b(?:by|using|through|first|then|so you|way)\b)", ()
-    return "what", "", ()
+        soft = r"(?:basically |essentially |really |just |like |kind of |sort of |actually |a lot like )*"
+        take(
+            "define",
+            rf"(?i:\b{head}s?\b (?:(?:is|are|was|were) {soft}(?:an?|the|where|when|how|your|our|one|intended|designed|called|about)\b"
+            rf"|means?\b|refers to|stands? for|allows|lets|provides|solves)|\b(?:called|known as|named|the term) (?:an? |the )?[\"“]?{head}\b)",
+        )
+    if not asks and re.search(r"\bhow\b", low):
+        take("how", r"(?i:\b(?:by|using|through|first|then|so you|way)\b)")
+    return (asks or ["what"])[0], "|".join(looks), noun

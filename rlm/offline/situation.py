@@ -42,7 +42,7 @@ class Situation:
     def question(self) -> str:
         """The user's question; of a child, the one that its instruction hands on."""
         if self.instruction:
-            handed = re.search(r"^Question: (.*?)(?=\n[A-Z][a-z]+: |\Z)", self.instruction, re.M | re.S)
+            handed = re.search(r"^Question: (.*)\Z", self.instruction, re.M | re.S)
             return handed[1].strip() if handed else self.instruction
         if self.alone:
             whole = re.search(r"<data>\n(.*)\n</data>", self.first, re.S)
@@ -112,6 +112,16 @@ class Situation:
             for i, (reply, _) in enumerate(self.turns)
         )
 
+    @property
+    def answered(self) -> bool:
+        """A cell made the answer and looked at it, and it was not empty."""
+        return any(
+            "print(answer[" in reply
+            and output
+            and not re.search(r"^0 places|^usable: 0$|raised an error:|LOST", output, re.M)
+            for reply, output in self.turns
+        )
+
     def line(self, label: str) -> str:
         """The rest of the last output line that begins with a label."""
         found = re.findall(rf"^{re.escape(label)}: (.*)$", "\n".join(output for _, output in self.turns), re.M)
@@ -121,7 +131,7 @@ class Situation:
     def shape(self) -> Shape:
         """What the reading cell printed of the corpus."""
         speakers = tuple(name for name in self.line("speakers").split(" | ") if name and name != "none")
+        columns = tuple(name for name in self.line("columns").split(" | ") if name and name != "none")
         documents = re.match(r"([\d,]+)", self.line("documents") or "1")
-        return Shape(
-            int(documents[1].replace(",", "")) if documents else 1, speakers, self.line("tables") not in ("", "none")
-        )
+        count = int(documents[1].replace(",", "")) if documents else 1
+        return Shape(count, speakers, columns)

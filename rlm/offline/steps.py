@@ -56,12 +56,11 @@ def _root(s: Situation) -> Step:
     if not s.did("talk = [sentences("):
         greeting = f"I am the {NAME}: I match words and quote, I do not understand. First I cut the documents into sentences and see who speaks."
         return Step(greeting, cell("reading", "counting", "people", run=drivers.READ))
-    found_none = re.search(r"^0 places|^usable: 0$", s.output, re.M)
-    if s.did("print(answer[") and not found_none:
+    if s.answered:
         return Step("That is an answer. It goes out through the variable, not retyped.", "FINAL(answer)")
-    if s.did("usable: ") or s.did('print("usable:"'):
-        plan = classify(s.question, replace(s.shape, table=False))
-    if found_none and plan.kind in ("which", "edge"):
+    if s.did('print("usable:"'):
+        plan = classify(s.question, replace(s.shape, columns=()))
+    if s.did('"places"') and plan.kind in ("which", "edge"):
         plan = replace(plan, kind="find")
     step = _direct(s, plan) if plan.kind not in ("find", "sides") else None
     return step or _search(s, plan)
@@ -76,7 +75,18 @@ def _direct(s: Situation, plan: Plan) -> Step | None:
     if plan.kind == "which":
         said = f"I look in every document for “{plan.phrase}” and list those that have it."
         stops = sorted(w for w in EMPTY if w in plan.phrase.lower())
-        return Step(said, cell("ranking", values={"phrase": plan.phrase, "empty": stops}, run=drivers.WHICH))
+        return Step(
+            said,
+            cell(
+                "ranking",
+                values={
+                    "phrase": plan.phrase,
+                    "empty": stops,
+                    "ask_who": bool(re.search(r"\b(?:who|guests?|speakers?|hosts?)\b", s.question, re.I)),
+                },
+                run=drivers.WHICH,
+            ),
+        )
     if plan.kind == "edge":
         latest = bool(re.search(r"\b(?:last|latest|final)\b", s.question, re.I))
         values = {"phrase": plan.phrase, "only": list(plan.only), "latest": latest}
@@ -111,7 +121,13 @@ def _direct(s: Situation, plan: Plan) -> Step | None:
 def _search(s: Situation, plan: Plan) -> Step:
     """Rank passages, let children quote from the best, merge."""
     if not s.did("tasks = tasks_of("):
-        values = {"terms": plan.terms, "pairs": list(plan.pairs), "shown": list(plan.shown), "only": list(plan.only)}
+        values = {
+            "terms": plan.terms,
+            "pairs": list(plan.pairs),
+            "shown": list(plan.shown),
+            "only": list(plan.only),
+            "prefer": list(plan.prefer),
+        }
         said = "I rank passages by the question's words (BM25)" + (
             f", those where {' or '.join(plan.only)} speaks." if plan.only else "."
         )
@@ -120,7 +136,7 @@ def _search(s: Situation, plan: Plan) -> Step:
         return _ask(s, plan)
     failed = re.search(r"^children: \d+, failed: ([1-9]\d*)", s.output, re.M)
     if failed:
-        values = {"looks_for": plan.looks_for}
+        values = {"looks_for": plan.looks_for, "prefer": list(plan.prefer)}
         return Step(
             "Some children failed: I read what was theirs myself.",
             cell("quoting", values=values, run=drivers.WHERE_LOST),
@@ -141,12 +157,14 @@ def _ask(s: Situation, plan: Plan) -> Step:
     if re.search(r"passages, 0 with the words", s.output):
         return Step("Not one passage has the words.", "quotes = []\nprint('quotes: 0')")
     if not s.parallel:
-        values = {"looks_for": plan.looks_for, "only": list(plan.only)}
+        values = {"looks_for": plan.looks_for, "only": list(plan.only), "prefer": list(plan.prefer)}
         return Step(
             "I may start no children here, so I read the best passages myself.",
             cell("quoting", values=values, run=drivers.MYSELF),
         )
-    handed = f"\nQuestion: {s.question}" + (f"\nOnly: {' | '.join(plan.only)}" if plan.only else "")
+    handed = f"\nOnly: {' | '.join(plan.only)}" if plan.only else ""
+    handed += f"\nPrefer: {' | '.join(plan.prefer)}" if plan.prefer else ""
+    handed += f"\nQuestion: {s.question}"
     if s.shape.documents > MANY:
         run = drivers.ASK_GROUPS.format(form=drivers.QUOTES, ask=HAND_ON + handed)
         said = "Children take six documents each, and start a child for every one. Each gets its passages by reference."
@@ -162,9 +180,9 @@ def _caution(s: Situation, plan: Plan) -> str:
     if not missing:
         return ""
     names = [word for word in missing if word[:1].isupper() or any(c.isdigit() for c in word)]
-    if not names and 2 * len(missing) <= len(plan.shown):
-        return ""
     quoted = ", ".join(f"“{word}”" for word in names or missing)
+    if not names and 2 * len(missing) < len(plan.shown):
+        return f"(Nothing here says {quoted}.) "
     return f"Nothing here says {quoted}. What follows has only the other words and may not answer the question. "
 
 
@@ -197,26 +215,31 @@ def _child(s: Situation) -> Step:
         return Step(f"That is what there is. {s.line('quotes')} quotes go back as they are.", "FINAL(quotes)")
     if s.failures > 1:
         return Step("That failed again.", "FINAL([])")
-    only = re.search(r"^Only: (.+)$", s.instruction, re.M)
-    names = only[1].split(" | ") if only else []
-    looks_for = classify(s.question).looks_for
     modules = () if "# Functions handed to you" in s.first and not s.error else ("ranking", "quoting")
-    values: dict[str, object] = {"looks_for": looks_for, "only": names}
+    values: dict[str, object] = {
+        "looks_for": classify(s.question).looks_for,
+        "only": _names(s.instruction, "Only"),
+        "prefer": _names(s.instruction, "Prefer"),
+    }
     if HAND_ON in s.instruction:
         if s.parallel and not s.error:
             ask = s.instruction.replace(HAND_ON, QUOTE)
             run = (
-                drivers.ASK_EACH.format(form=drivers.QUOTES, ask=ask).replace(
-                    "for task in tasks", "for task in context"
-                )
+                drivers.ASK_EACH.format(form=drivers.QUOTES, ask=ask).replace("in tasks]", "in context]")
                 + drivers.COLLECT
             )
             return Step("One child a document, all at once.", cell(*modules, run=run))
-        run = 'quotes = [quote for task in context for quote in pick(task["passages"], task["weights"], looks_for, only, task["title"])]'
+        run = "tasks = context\nquotes = [quote for task in tasks for quote in "
+        run += 'pick(task["passages"], task["weights"], looks_for, only, prefer, task["title"])]'
     else:
-        run = 'quotes = pick(context["passages"], context["weights"], looks_for, only, context["title"])'
+        run = 'quotes = pick(context["passages"], context["weights"], looks_for, only, prefer, context["title"])'
     run += '\nprint("quotes:", len(quotes))\nfor quote in quotes[:2]:\n    print(quote["score"], quote["speaker"], quote["quote"][:200])'
     return Step(
         "I score each sentence of these passages and take the best.",
         cell(*modules, values=values, run="import re\n\n" + run if not modules else run),
     )
+
+
+def _names(instruction: str, label: str) -> list[str]:
+    found = re.search(rf"^{label}: (.+)$", instruction, re.M)
+    return found[1].split(" | ") if found else []

@@ -6,7 +6,7 @@ from typing import Final
 
 from rlm.offline.cells.ranking import words
 
-EMPTY: Final = set(words("""
+_EMPTY = """
 a about above across actually after again all also am among an and another any anyone anything are aren't around as ask asked at away
 be became because been before being below between both but by can cannot can't come could did didn't do does doesn't doing done don't
 during each either else ever every everyone everything exactly explain few find first for from get gets give given go goes going got had
@@ -18,7 +18,10 @@ too toward under until up upon us use used using very was we were what what's wh
 without word words would yes yet you your mention mentioned mentions mentioning discuss discussed discusses discussion describe described
 episode episodes podcast podcasts transcript transcripts document documents file files corpus text speaker speakers quote quotes passage
 according answer question according regarding concerning main different various end
-"""))  # fmt: skip
+think thinks thought thoughts opinion opinions view views feel feels argue argues claim claims believe believes
+"""
+EMPTY_WORDS: Final = set(_EMPTY.split())
+EMPTY: Final = set(words(_EMPTY))
 
 FAMILIES: Final = [
     set(words(family))

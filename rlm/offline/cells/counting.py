@@ -98,24 +98,41 @@ def told_counts(
                     [(f"Season {s}", *[each[s][n] for n in names], seasons[s]) for s in sorted(seasons)],
                 )
             )
+    for one in exact[:3]:
+        at = (
+            one["title"] if len(docs) > 1 else "",
+            one["speaker"],
+            one["time"] and f"at {one['time']}",
+            f"character {one['offset']:,}",
+        )
+        parts.append(f"> {one['quote'][:300]}\n>\n> — {' · '.join(filter(None, at))}")
     return "\n\n".join(parts)
 
 
-def told_documents(found: list[dict[str, Any]], what: str, docs: list[dict[str, Any]]) -> str:
+def told_documents(
+    found: list[dict[str, Any]], what: str, docs: list[dict[str, Any]], whom: dict[str, list[str]]
+) -> str:
     """Which documents hold something: the number, then each with how often and the first place, word for word."""
     by_title: dict[str, list[dict[str, Any]]] = {}
     for one in found:
         by_title.setdefault(one["title"], []).append(one)
     head = f"**{len(by_title):,} of {len(docs):,} documents** {'mentions' if len(by_title) == 1 else 'mention'} {what}:"
+    if len(by_title) > 3:
+        most = sorted(by_title, key=lambda title: -len(by_title[title]))[:3]
+        head += f" most often {', '.join(f'**{title}** ({len(by_title[title]):,})' for title in most)}."
     lines = []
     for doc in docs:
         if held := by_title.get(doc["title"]):
-            first = held[0]
+            spoken = [one for one in held if len(one["quote"]) > 30 and not re.match(r"[a-z_]+: |- |#", one["quote"])]
+            first = (spoken or held)[0]
             said = first["quote"] if len(first["quote"]) < 220 else first["quote"][:219] + "…"
             at = ", ".join(
                 filter(
                     None, (first["speaker"], first["time"] and f"at {first['time']}", f"character {first['offset']:,}")
                 )
             )
-            lines.append(f"- **{doc['title']}** ({len(held):,} time{'' if len(held) == 1 else 's'}): “{said}” ({at})")
+            lines.append(
+                f"- **{doc['title']}** ({len(held):,} time{'' if len(held) == 1 else 's'}): “{said}” ({at})"
+                + (f" With {', '.join(whom[doc['title']][:8])}." if whom.get(doc["title"]) else "")
+            )
     return "\n".join([head, "", *lines[:80], *([f"- … and {len(lines) - 80:,} more"] if len(lines) > 80 else [])])

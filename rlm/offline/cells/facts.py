@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import Any
 
 from .ranking import words
@@ -13,7 +12,13 @@ TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 NUMBER = rf"(?:\d[\d,]*(?:\.\d+)?|\b(?:(?:{TENS.replace(' ', '|')})(?:[- ](?:{ONES.replace(' ', '|')}))?|{ONES.replace(' ', '|')}|hundreds?|thousands?)\b)"
 MONTH = r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 DATE = rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {MONTH}(?:,? \d{{4}})?|{MONTH} \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?|{MONTH},? \d{{4}}|\d{{4}}-\d\d-\d\d|(?:1[5-9]|20)\d\d)\b"
-NAME = r"\b[A-Z][a-z’'-]+(?: (?:[A-Z]\.|de|von|van|la))?(?: [A-Z][A-Za-z’'-]+)+"
+NO_NAME = (
+    "A An And Are As At Because But By Can Did Do For From Have He Her Hi Hello His How I If In Is It Its Just Let Like Listen Maybe Mr "
+    "My New No Not Now Of Oh Okay On One Or Our She So Some That The Then There These They This Those To Was We Welcome Well "
+    "What When Where Which While Who Why With Yeah Yes You Your"
+)
+PART = rf"(?!(?:{NO_NAME.replace(' ', '|')}|I['’]\w+)\b)[A-Z][\w’'-]*[a-z]"
+NAME = rf"\b{PART}(?: (?:[A-Z]\.|de|von|van|la|of|the))?(?: {PART})+"
 
 
 def value(number: str) -> float | None:
@@ -44,11 +49,11 @@ def figures(quotes: list[dict[str, Any]], noun: list[str]) -> list[tuple[str, st
     return found
 
 
-def tally(pattern: str, quotes: list[dict[str, Any]], known: str = "") -> list[tuple[str, int]]:
-    """What matches a pattern in the quotes, the most frequent first, without what the question itself said."""
-    counts: Counter[str] = Counter()
+def tally(pattern: str, quotes: list[dict[str, Any]], known: str = "") -> list[str]:
+    """What matches a pattern in the quotes, by what those are worth, without what the question itself said."""
+    worth: dict[str, float] = {}
     for quote in quotes:
-        for found in dict.fromkeys(re.findall(pattern, quote["quote"])):
-            if found.lower() not in known.lower():
-                counts[found.strip()] += 1
-    return counts.most_common(5)
+        for found in dict.fromkeys(m[0].strip() for m in re.finditer(pattern, quote["quote"])):
+            if set(words(found)) - set(words(known)):
+                worth[found] = worth.get(found, 0.0) + quote["score"] ** 2
+    return sorted(worth, key=lambda found: -worth[found])[:5]

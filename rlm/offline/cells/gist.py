@@ -29,10 +29,10 @@ def topics(talk: list[list[Any]], most: int = 12) -> list[str]:
     once: Counter[str] = Counter()
     forms: dict[str, Counter[str]] = {}
     for told in talk:
-        for _, _, _, said in told:
+        for said in dict.fromkeys(said for _, _, _, said in told):  # a line that comes again and again counts once
             tokens = re.findall(r"[^\W\d_][\w'’]+", said)
             stems = [(words(token) or [""])[0] for token in tokens]
-            for i, token in enumerate(tokens):
+            for i in range(len(tokens)):
                 for size in (1, 2):
                     part = stems[i : i + size]
                     if len(part) == size and not any(one in COMMON or len(one) < 3 for one in part):

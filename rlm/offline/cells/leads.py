@@ -16,11 +16,9 @@ def note_on(how: str, documents: int) -> str:
 def lead_of(best: list[Quote], asks: str, noun: list[str], question: str) -> str:
     """What the best quotes hold that the question may be after: figures, dates, names; else where the best one stands."""
     first = best[0]
-    where = (
-        f"**{first['title']}**"
-        + (f", {first['speaker']}" if first["speaker"] else "")
-        + (f", at {first['time']}" if first["time"] else "")
-    )
+    title = first["title"] if first["title"] != "the document" else ""
+    parts = [title and f"in **{title}**", first["speaker"], first["time"] and f"at {first['time']}"]
+    where = ", ".join(part for part in parts if part) or f"at character {first['offset']:,}"
     if asks == "number" and noun and (found := figures(best, noun)):
         listed = list(dict.fromkeys((words, quote["title"]) for _, words, quote in found))
         told = "; ".join(f"**{words}** ({title})" for words, title in listed[:8])
@@ -37,18 +35,23 @@ def lead_of(best: list[Quote], asks: str, noun: list[str], question: str) -> str
             )
         return f"What the passages say in figures: {told}."
     if asks == "when" and (dates := tally(DATE, best, question)):
-        return f"Dates in the passages that fit best: {', '.join(f'**{d}**' for d, _ in dates[:3])}. The best one is in {where}:"
-    if asks == "who":
-        names = [(n, c) for n, c in tally(NAME, best, question)]
-        if names:
-            return f"Named in the passages that fit best: {', '.join(f'**{n}**' for n, _ in names[:4])}. The best one is in {where}:"
-    return f"The passage that fits best is in {where}:"
+        return (
+            f"Dates in the passages that fit best: {', '.join(f'**{d}**' for d in dates[:3])}. The best one is {where}:"
+        )
+    said = r"\bwho\b.{0,20}\b(?:says?|said|explain|mention|talk|describe|discuss|think|argue|claim|tell|told|recommend|suggest|introduc|ask)"
+    if asks == "who" and re.search(said, question, re.I) and first["speaker"]:
+        return f"Said by **{first['speaker']}**. The passage that fits best is {where}:"
+    if asks == "who" and (names := tally(NAME, best, question)):
+        return (
+            f"Named in the passages that fit best: {', '.join(f'**{n}**' for n in names[:4])}. The best one is {where}:"
+        )
+    return f"The passage that fits best is {where}:"
 
 
 def found_nothing(tried: list[str], documents: int, why: str = "") -> str:
     """Say that there is nothing, and what was tried."""
     many = f"all {documents:,} documents" if documents > 1 else "the document"
-    return f"I found nothing on this. {why}Words tried in {many}: {', '.join(tried) or 'none: the question has no word to look for'}.\n\n*{note_on('Words were matched', documents)}*"
+    return f"I found nothing on this. {why.split('. ')[0] + '. ' if why else ''}Words tried in {many}: {', '.join(tried) or 'none: the question has no word to look for'}.\n\n*{note_on('Words were matched', documents)}*"
 
 
 def both_sides(quotes: list[Quote], people: list[str], note: str) -> str:
@@ -66,7 +69,7 @@ def both_sides(quotes: list[Quote], people: list[str], note: str) -> str:
         else ""
     )
     lead += f" Nothing that fits was found from {', '.join(silent)}." if silent else ""
-    dates = {s: [d for d, _ in tally(DATE, sides[s])] for s in held}
+    dates = {s: tally(DATE, sides[s]) for s in held}
     differ = "; ".join(f"{s}: {', '.join(d)}" for s, d in dates.items() if d)
     parts = [lead + (f" Dates named: {differ}." if len([d for d in dates.values() if d]) > 1 else "")]
     for side in held:

@@ -24,7 +24,7 @@ def distinct(quotes: list[Quote]) -> list[Quote]:
     return [quote for _, quote in kept]
 
 
-def choose(quotes: list[Quote], weights: dict[str, float], most: int = 6) -> list[Quote]:
+def choose(quotes: list[Quote], weights: dict[str, float], most: int = 5) -> list[Quote]:
     """The few best: what a quote adds counts less where words were covered before, and nothing weak is added."""
     left = list(quotes)
     chosen: list[Quote] = []
@@ -38,9 +38,10 @@ def choose(quotes: list[Quote], weights: dict[str, float], most: int = 6) -> lis
             return float((0.6 * quote["score"] + 0.4 * new) * 0.9 ** places[quote["title"]])
 
         best = max(left, key=gain)
-        if chosen and (best["score"] < 0.5 * chosen[0]["score"] or gain(best) < 0.4 * chosen[0]["gain"]):
+        new = sum(weights.get(w, 0.0) for w in best["has"] if worth.get(w, 0.0) == weights.get(w)) / total
+        if chosen and best["score"] < (0.45 if new > 0.15 else 0.65) * chosen[0]["score"]:
             break
-        chosen.append({**best, "gain": gain(best)})
+        chosen.append(best)
         left.remove(best)
         places[best["title"]] += 1
         for word in best["has"]:
@@ -51,7 +52,8 @@ def choose(quotes: list[Quote], weights: dict[str, float], most: int = 6) -> lis
 def place(quote: Quote) -> str:
     """Where a quote stands: title, speaker, time, offset."""
     at = f"character {quote['offset']:,}"
-    return " · ".join(filter(None, (quote["title"], quote["speaker"], quote["time"] and f"at {quote['time']}", at)))
+    title = quote["title"] if quote["title"] != "the document" else ""
+    return " · ".join(filter(None, (title, quote["speaker"], quote["time"] and f"at {quote['time']}", at)))
 
 
 def block(quote: Quote) -> str:
@@ -60,6 +62,9 @@ def block(quote: Quote) -> str:
     also = quote.get("also") or []
     more = f" · also in {also[0]}" + (f" and {len(also) - 1} more" if len(also) > 1 else "") if also else ""
     clean = re.sub(r"\s+", " ", quote["quote"]).replace("*", "\\*")
+    key = re.sub(r"\s+", " ", quote.get("key", "")).replace("*", "\\*")
+    if key and len(clean) > len(key) + 80:
+        clean = clean.replace(key, f"**{key}**", 1)
     return f"{asked}> {clean}\n>\n> — {place(quote)}{more}"
 
 

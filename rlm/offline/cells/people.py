@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from .counting import table
+from .reading import HEAD, records_of, turns_of
 
 
 def voices(talk: list[list[Any]], docs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -15,18 +16,22 @@ def voices(talk: list[list[Any]], docs: list[dict[str, Any]]) -> list[dict[str, 
     for doc, told in zip(docs, talk, strict=True):
         for speaker, turn in groupby(told, key=lambda sentence: sentence[2]):
             size = sum(len(said.split()) for _, _, _, said in turn)
-            for name in speaker.split(", ") if speaker else []:
+            for name in speaker.split(", ") if speaker and speaker != HEAD else []:
                 one = found.setdefault(name, {"speaker": name, "titles": [], "turns": 0, "words": 0})
                 one["turns"] += 1
                 one["words"] += size
                 if doc["title"] not in one["titles"]:
                     one["titles"].append(doc["title"])
+        # Records say exactly who had a turn, also where one speaker has two in a row.
+        for name, turns in turns_of(records_of(doc["text"], doc.get("name") or "") or []).items():
+            if name in found:
+                found[name]["turns"] = turns + (found[name]["turns"] if len(docs) > 1 else 0)
     return sorted(found.values(), key=lambda one: (-len(one["titles"]), -one["words"]))
 
 
 def hosts_of(people: list[dict[str, Any]], documents: int) -> list[str]:
     """Those who speak in most of the documents: in a podcast, the hosts."""
-    regular = [one["speaker"] for one in people if documents > 2 and len(one["titles"]) > 0.6 * documents]
+    regular = [one["speaker"] for one in people if documents > 2 and len(one["titles"]) > 0.4 * documents]
     return regular if len(regular) < len(people) else []
 
 
@@ -53,7 +58,17 @@ def told_people(people: list[dict[str, Any]], asked: list[str], question: str, d
     elif "host" in low or "presenter" in low:
         people = [one for one in people if one["speaker"] in hosts] or people
     many = len(docs) > 1
-    key = "words" if "word" in low or ("turn" not in low and "times" not in low and not many) else "turns"
+    listed = named_in(docs)
+    if "guest" in low and not asked and many and len(listed) > 2 and not listed.keys() & set(hosts):
+        # What is known of each document names its guests, under names fuller than those in front of what they say.
+        for one in people:
+            listed.pop(one["speaker"], None)
+        named = [
+            {"speaker": n, "titles": [d["title"] for d in docs if n in str(d.get("meta"))], "turns": 0, "words": 0}
+            for n in listed
+        ]
+        people = people + [one for one in named if one["titles"]]
+    key = "turns" if "turn" in low or "times" in low or "often" in low else "words"
     if (
         many
         and any(word in low for word in ("episode", "appear", "document", "file", "show", "guest"))

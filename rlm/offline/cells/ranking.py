@@ -36,7 +36,8 @@ def words(text: str, known: dict[str, str] | None = None) -> list[str]:
     """The stems of a text, in order; where a script does not write spaces, pairs of characters. ``known`` remembers stems."""
     found = []
     known = {} if known is None else known
-    for word in re.findall(r"[^\W_]+(?:['’][^\W_]+)?", text.lower()):
+    for word in re.findall(r"(?:[a-z]\.){2,}|[^\W_]+(?:['’][^\W_]+)?", text.lower()):
+        word = word.replace(".", "")  # U.S.
         if re.search("[\u3040-\u30ff\u3400-\u9fff]", word):
             found += [word[i : i + 2] for i in range(max(1, len(word) - 1))]
         else:
@@ -78,10 +79,14 @@ class Index:
         return math.log(1 + (len(self.passages) - there + 0.5) / (there + 0.5)) if there else 0.0
 
     def search(
-        self, terms: dict[str, float], pairs: list[tuple[str, str]], titles: list[list[str]]
+        self,
+        terms: dict[str, float],
+        pairs: list[tuple[str, str]],
+        titles: list[list[str]],
+        preferred: list[list[bool]],
     ) -> list[tuple[float, int]]:
         """Score passages for weighted stems, best first. ``pairs``: stems that stand side by side in the question.
-        A passage is worth more where its document's title has words of the question."""
+        A passage is worth more where its document's title has words of the question, or somebody preferred speaks."""
         scores: dict[int, float] = defaultdict(float)
         hits: dict[int, float] = defaultdict(float)
         total = sum(self.idf(word) * weight for word, weight in terms.items() if weight >= 1) or 1.0
@@ -100,16 +105,16 @@ class Index:
                     for pair in zip(self.texts[d][i], self.texts[d][i][1:], strict=False)
                 ):
                     scores[number] += 0.5 * (self.idf(one) + self.idf(two))
+        asked = {word: self.idf(word) * weight for word, weight in terms.items() if weight >= 0.7}
         named = [
-            1
-            + 0.3
-            * sum(weight for word, weight in terms.items() if weight >= 1 and word in title)
-            / (1 + sum(w >= 1 for w in terms.values()))
+            1 + 1.2 * (sum(v for w, v in asked.items() if w in title) / (sum(asked.values()) or 1)) ** 2
             for title in titles
         ]
-        worth = (
-            (score * (0.4 + min(1.2, hits[n] / total)) * named[self.passages[n][0]], n) for n, score in scores.items()
-        )
+        worth = []
+        for number, score in scores.items():
+            d, a, b = self.passages[number]
+            score *= (0.4 + min(1.2, hits[number] / total)) * named[d] * (1.3 if any(preferred[d][a:b]) else 1.0)
+            worth.append((score, number))
         return sorted(worth, key=lambda one: (-one[0], one[1]))
 
 
@@ -126,6 +131,8 @@ def tasks_of(
             task.append(number)
     made = []
     for (d, _), numbers in list(tasks.items())[:40]:
+        named = set(words(docs[d]["title"]))  # what the whole document is about tells its sentences apart no more
+        own = {word: weight * (0.4 if word in named else 1.0) for word, weight in weights.items()}
         spans: list[list[int]] = []
         for _, a, b in sorted(index.passages[n] for n in numbers):
             a, b = max(0, a - 1), min(len(talk[d]), b + 2)  # what was asked before, and how it went on
@@ -133,5 +140,5 @@ def tasks_of(
                 spans[-1][1] = max(b, spans[-1][1])  # neighbours overlap
             else:
                 spans.append([a, b])
-        made.append({"title": docs[d]["title"], "passages": [talk[d][a:b] for a, b in spans], "weights": weights})
+        made.append({"title": docs[d]["title"], "passages": [talk[d][a:b] for a, b in spans], "weights": own})
     return made

@@ -14,19 +14,41 @@ Sentence = tuple[int, str, str, str]  # offset in the document, time, speaker, w
 Run = tuple[str, list[tuple[int, str, str]]]  # speaker, and what they said without a break: offset, time, words
 
 CLOCK = r"\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?"
-TIME = re.compile(rf"\\?[\[(]({CLOCK})\\?[\])]\s*|^({CLOCK})(?=\s)\s*")
-TURN = re.compile(r"\*\*([^*:\n]{2,40}):?\*\*:?\s*|([A-Z][\w.'’-]*(?: [A-Z&][\w.'’-]*){0,3})(?: \([^)\n]{1,30}\))?:\s+")
+TIME = re.compile(rf"\\?[\[(]({CLOCK})\\?[\])]\s*|^({CLOCK})(?=\s|$)\s*")
+TURN = re.compile(
+    r"\*\*([^*:\n]{2,40}):?\*\*:?\s*|([A-Z][\w.'’-]*(?: [A-Z&\d][\w.'’-]*){0,3})(?: \([^)\n]{1,30}\))?:\s+"
+)
 NO_NAMES = {"Break", "Note", "Title", "Part", "Chapter", "Question", "Answer", "Link", "Links", "Source", "Update"}
 WHO, WHAT = (
     {"speaker", "speakers", "name", "names"},
     {"text", "utterance", "utterances", "content", "message", "transcript"},
 )
+HEAD = "(about the document)"  # who "says" what stands in a front matter
 WHEN = {"time", "timestamp", "start", "ts"}
+
+
+def full_names(text: str, names: Counter[str]) -> dict[str, str]:
+    """Short names in front of what people say, and whose they are: "MC" after "Matt Corallo (MC):", "Pieter" where the head
+    of the document lists Pieter Wuille."""
+    full = {short: name for name, short in re.findall(r"^\W*([A-Z][\w.'’ -]+?) \(([A-Z]{1,4})\):", text, re.M)}
+    head = text[: text.find("\n---", 3) + 1] if text.startswith("---") else ""
+    listed = re.findall(r"^(?:speakers?|guests?|hosts?): *\[?(.*)\]?((?:\n\s*- .+)*)", head, re.M)
+    known = [
+        one.strip(" -'\"") for inline, lines in listed for one in re.split("[,\n]", inline + lines) if one.strip(" -")
+    ]
+    for name in names:
+        same = {one for one in known if one.split()[0] == name and " " in one}
+        if len(same) == 1:
+            full[name] = same.pop()
+    return full
 
 
 def runs_of_text(text: str) -> list[Run]:
     """Runs of a plain, Markdown, WebVTT or SubRip transcript."""
-    names = Counter(m[2] for m in re.finditer(rf"^(?:\\?[\[(]{CLOCK}\\?[\])] *)?(?:{TURN.pattern})", text, re.M) if m[2])
+    names = Counter(
+        m[2] for m in re.finditer(rf"^(?:\\?[\[(]{CLOCK}\\?[\])] *)?(?:{TURN.pattern})", text, re.M) if m[2]
+    )
+    full = full_names(text, names)
     cues = "-->" in text[:20000]
     timed = len(re.findall(rf"^{CLOCK}\s", text[:20000], re.M)) > 5  # "00:12:30 words" on each line
     runs: list[Run] = []
@@ -38,7 +60,7 @@ def runs_of_text(text: str) -> list[Run]:
         if head:
             head = number == 0 or said != "---"
             if said != "---":
-                runs.append(("", [(start, "", said)]))
+                runs.append((HEAD, [(start, "", said)]))
             fresh = True
             continue
         if cues and (timing := re.match(rf"({CLOCK})\s+-->", said)):
@@ -60,7 +82,7 @@ def runs_of_text(text: str) -> list[Run]:
             elif mark[2] and (names[name] < 2 or name in NO_NAMES):
                 break  # "Note: …" is not somebody called Note
             else:
-                name = "" if name in NO_NAMES else name
+                name = "" if name in NO_NAMES else full.get(name, name)
                 fresh, speaker = fresh or name != speaker, name
             at, said = at + mark.end(), said[mark.end() :]
         if fresh or heading or not runs:
@@ -127,7 +149,7 @@ def runs_of_records(text: str, records: list[Any]) -> list[Run]:
             for one in node:
                 walk(one, label)
         elif node not in ("", None):
-            named = "" if not label or label.lower() in WHAT else f"{label}: "
+            named = "" if not label or label.lower() in WHAT | {"heading", "sub-heading", "title"} else f"{label}: "
             runs.append(("", [(place(str(node)), "", named + " ".join(str(node).split()))]))
 
     walk(records, "")
@@ -157,6 +179,32 @@ def records_of(text: str, name: str = "") -> list[Any] | None:
     if len(rows) < 2 or len(rows[0]) < 2 or even < 0.9 * min(len(rows), 200):
         return None
     return [dict(zip(rows[0], row, strict=False)) for row in rows[1:] if row]
+
+
+def columns_of(records: list[Any] | None) -> list[str]:
+    """The columns of what is a table; [] where it is none."""
+    rows = [record for record in records or [] if isinstance(record, dict)]
+    if len(rows) == 1:
+        rows = max(
+            (v for v in rows[0].values() if isinstance(v, list) and v and isinstance(v[0], dict)), key=len, default=[]
+        )
+    plain = (
+        [key for key in rows[0] if not any(isinstance(row.get(key), dict | list) for row in rows[:50])] if rows else []
+    )
+    return [str(key) for key in plain] if len(rows) > 1 < len(plain) else []
+
+
+def turns_of(records: list[Any]) -> Counter[str]:
+    """How many records each speaker has, where records say who spoke."""
+    turns: Counter[str] = Counter()
+    for record in records:
+        for value in record.values() if isinstance(record, dict) else ():
+            turns += turns_of(value) if isinstance(value, list) else Counter()
+        keys = {str(key).lower(): key for key in record} if isinstance(record, dict) else {}
+        who = next((record[keys[k]] for k in keys if k in WHO), None)
+        if who and any(k in WHAT for k in keys):
+            turns.update(map(str, who) if isinstance(who, list) else [str(who)])
+    return turns
 
 
 def sentences(document: dict[str, Any]) -> list[Sentence]:

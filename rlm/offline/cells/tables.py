@@ -87,14 +87,12 @@ def plan_table(question: str, frame: pd.DataFrame) -> dict[str, Any]:
         if column in numeric or column in dates:
             continue
         for value in sorted({str(v) for v in frame[column].dropna()}, key=len, reverse=True)[:5000]:
-            if (
-                len(value) > 1
-                and len(value) < 60
-                and re.search(rf"(?<!\w){re.escape(value)}(?:['’]s)?(?!\w)", rest, re.I if len(value) > 3 else 0)
-            ):
-                if not any(w == column for w, _, _ in where) and words(value) != words(column):
-                    where.append((column, "==", value))
-                    rest = re.sub(rf"(?<!\w){re.escape(value)}(?:['’]s)?(?!\w)", " ", rest, flags=re.I)
+            named = rf"(?<!\w){re.escape(value)}(?:['’]s)?(?!\w)"
+            if not 1 < len(value) < 60 or any(w == column for w, _, _ in where) or words(value) == words(column):
+                continue
+            if re.search(named, rest, re.I if len(value) > 3 else 0):
+                where.append((column, "==", value))
+                rest = re.sub(named, " ", rest, flags=re.I)
     for sign, told in COMPARED.items():
         for match in re.finditer(rf"{told} [$€£]?(\d[\d,]*(?:\.\d+)?)", rest, re.I):
             number = float(match[1].replace(",", ""))
