@@ -234,7 +234,9 @@ def supervisor_config(settings: LazySettings, run_dir: Path, redis: Path | None)
         sections.append(program("valkey", [*leash, *server], priority="10", stopwaitsecs="1", **log))
     sections += [program(name, command) for name, command in programs.items()]
     sections.append(
-        program("announce", [*isolated, "rlmweb/announce.py", address, name], autorestart="false", startsecs="0")
+        program(
+            "announce", [*leash, *isolated, "rlmweb/announce.py", address, name], autorestart="false", startsecs="0"
+        )
     )
     return "\n".join(
         "\n".join(f"{key} = {value}" if key else f"[{value}]" for key, value in section.items()) + "\n"
