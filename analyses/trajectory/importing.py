@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, BinaryIO
 
 from analyses.models import Run
-from analyses.trajectory import fast_rlm, jsonl, rlm_official
+from analyses.trajectory import fast_rlm, jsonl, la3d, node_rlm, rlm_official, rlmkit
 from analyses.trajectory.draft import Draft
 from analyses.trajectory.limits import LIMITS, ImportLimits, LogRefused
 from analyses.trajectory.reading import Log
@@ -19,8 +19,8 @@ from workspaces.models import User, Workspace
 log = logging.getLogger(__name__)
 
 # Each has NAME, `recognises(line)` and `read(log)`, which yields a Draft for each run.
-LINES: tuple[ModuleType, ...] = (jsonl, fast_rlm, rlm_official)
-WHOLES: tuple[ModuleType, ...] = ()
+LINES: tuple[ModuleType, ...] = (jsonl, fast_rlm, rlm_official, rlmkit, la3d)
+WHOLES: tuple[ModuleType, ...] = (node_rlm,)
 FORMATS = [reader.NAME for reader in (*LINES, *WHOLES)]
 SNIFFED = 200  # lines looked at for one that some format knows
 
@@ -82,7 +82,7 @@ def _reader(source: Log) -> ModuleType:
         for reader in LINES:
             if reader.recognises(line):
                 return reader
-    whole = source.whole() if WHOLES else None
+    whole = source.whole()
     for reader in WHOLES:
         if isinstance(whole, dict) and reader.recognises(whole):
             return reader

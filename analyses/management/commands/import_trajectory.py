@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,21 @@ def _where(slug: str) -> tuple[Workspace, User | None]:
 
 def _import(path: Path, workspace: Workspace, user: User | None) -> list[Outcome]:
     try:
+        if path.is_dir():
+            return _import_folder(path, workspace, user)
         with path.open("rb") as file:
             return import_file(file, path.name, workspace, user)
     except OSError as error:
         return [Outcome(path.name, reason=f"The file cannot be read: {error.strerror}.")]
+
+
+def _import_folder(folder: Path, workspace: Workspace, user: User | None) -> list[Outcome]:
+    """A session of rlmkit: a folder for each agent. Their files one after the other are one log."""
+    with tempfile.TemporaryFile() as joined:
+        for path in sorted(folder.rglob("session.jsonl")):
+            with path.open("rb") as file:
+                shutil.copyfileobj(file, joined)
+            joined.write(b"\n")
+        if not joined.tell():
+            return [Outcome(folder.name, reason="The folder holds no session.jsonl.")]
+        return import_file(joined, folder.name, workspace, user)
