@@ -45,7 +45,7 @@ class Answer:
 
     @property
     def remedy(self) -> str:
-        return REMEDIES.get(self.run.status, "")  # type: ignore[call-overload]
+        return REMEDIES.get(Status(self.run.status), "")
 
 
 def shown_answer(run: Run) -> Answer:
@@ -53,7 +53,7 @@ def shown_answer(run: Run) -> Answer:
         return Answer("waiting", run)
     if not run.answer_type:
         return Answer("none", run)
-    shown = run.answer_display
+    shown: Any = run.answer_display
     if isinstance(shown, str):
         cut = run.answer_cut or len(shown) > TEXT_SHOWN
         return Answer("text", run, html=markdown_html(shown[:TEXT_SHOWN]), cut=cut)
@@ -93,7 +93,7 @@ def _structure(value: Any, budget: list[int], depth: int) -> SafeString:
     if budget[0] <= 0 or depth >= DEPTH_MOST:
         return format_html('<span class="leaf">… {} more</span>', len(value))
     pairs = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
-    items = []
+    items: list[SafeString] = []
     for key, item in pairs:
         if budget[0] <= 0:
             items.append(format_html("<li>… {} more</li>", len(pairs) - len(items)))

@@ -17,7 +17,7 @@ GONE = 4404  # there is no such run for who asks, or not any more; hx-ws does no
 _SCOPE = re.compile(r"[bc]\d{1,7}")
 
 
-class RunConsumer(AsyncWebsocketConsumer):
+class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has no types
     # Wake-ups go to the feed: a subscription of its own for every viewer would be a thousand for nothing.
     channel_layer_alias = "none"
     viewer: Viewer | None = None

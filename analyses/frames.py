@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.template.loader import render_to_string
 
 from analyses.models import Call, Cell, Run
@@ -63,7 +63,7 @@ class Painter:
             if key in tree.cells or tree.load_cell(key)
         ]
         state = self.state()
-        last = [state.leaf(name) for name in ("state", "now", "meters", "answer")]
+        last: list[str] = [state.leaf(name) for name in ("state", "now", "meters", "answer")]
         if timeline:
             plot = Timeline.of(self.run, self.outline)
             last.append(render_to_string("analyses/_timeline_plot.html", {"timeline": plot}))
@@ -88,9 +88,9 @@ class Painter:
         tree = Tree(self.outline, texts)
         tree.add_cells(_light(Cell.objects.filter(wanted, run_id=self.run.pk, born__lte=self.seq)))
         found: dict[str, list[str]] = {}
-        for (call, _), cell in tree.cells.items():
-            if not cell.over:
-                found.setdefault(self.outline.body(call), []).append(cell.leaf("reply" if cell.writing else "output"))
+        for (call, _), node in tree.cells.items():
+            if not node.over:
+                found.setdefault(self.outline.body(call), []).append(node.leaf("reply" if node.writing else "output"))
         return found
 
     def crowds(self, scope: str, start: int = -1) -> set[CellKey]:
@@ -110,8 +110,8 @@ class Painter:
         return tree.cells[key].leaf("crowd")
 
 
-def _light(cells: Iterable[Cell]) -> Iterable[Cell]:
-    return cells.defer("messages", "variables", "exchange", "output")  # type: ignore[attr-defined]
+def _light(cells: QuerySet[Cell]) -> QuerySet[Cell]:
+    return cells.defer("messages", "variables", "exchange", "output")
 
 
 def _asked(outline: Outline, numbers: Iterable[int]) -> set[CellKey]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.utils import timezone
@@ -28,7 +28,7 @@ def make_workspace(owner: User | None = None, name: str = "Harbour Desk", **memb
 
 
 def make_run(workspace: Workspace | None = None, shape: str = "", **fields: Any) -> Run:
-    """A run. ``shape``: "" (queued, no rows), running, done, failed, crowd (100 children, ended)."""
+    """A run. ``shape``: "" (queued, no rows), running, done, failed, crowd (100 children, ended), fifteen."""
     workspace = workspace or make_workspace()
     newest = Run.objects.filter(workspace=workspace).count()
     values: dict[str, Any] = {
@@ -66,8 +66,9 @@ REPLY = "I look for the light first.\n\n```repl\n{}\n```"
 class Rows:
     """Writes a run's rows one at a time, each write taking the run's next seq: a recorder without an engine."""
 
-    def __init__(self, run: Run, *, clock: float | None = None) -> None:
+    def __init__(self, run: Run, *, clock: float | None = None, on_write: Callable[[], None] = lambda: None) -> None:
         self.run = run
+        self.on_write = on_write  # called when a row and its seq are both there
         self.clock = clock or time.time() - 60
         self.number = Call.objects.filter(run=run).count()
 
@@ -87,9 +88,14 @@ class Rows:
             setattr(row, name, value)
         row.seq = self._seq()
         row.save(update_fields=["seq", *fields])
+        self.on_write()
+
+    def change_run(self, **fields: Any) -> None:
+        self._seq(**fields)
+        self.on_write()
 
     def begin(self) -> None:
-        self._seq(status="running", started_at=timezone.now())
+        self.change_run(status="running", started_at=timezone.now())
 
     def call(self, parent: Call | None = None, cell: int = 1, **fields: Any) -> Call:
         self.number += 1
@@ -115,6 +121,7 @@ class Rows:
         }
         seq = self._seq(calls=self.run.calls + 1, depth=max(self.run.depth, depth))
         row = Call.objects.create(run=self.run, born=seq, seq=seq, **values | fields)
+        self.on_write()
         if parent and (asked := Cell.objects.filter(call=parent, number=cell).first()):
             self.change(asked, children_total=asked.children_total + 1)
         return row
@@ -136,6 +143,7 @@ class Rows:
             born=seq,
             seq=seq,
         )
+        self.on_write()
         self.change(call, turns=number)
         return cell
 
@@ -161,7 +169,7 @@ class Rows:
             cost=None if call.cost is None or cell.cost is None else call.cost + cell.cost,
             model_seconds=call.model_seconds + now - cell.started_at,
         )
-        self._seq(
+        self.change_run(
             cells=self.run.cells + (kind == "code"),
             prompt_tokens=self.run.prompt_tokens + cell.prompt_tokens,
             completion_tokens=self.run.completion_tokens + cell.completion_tokens,
@@ -197,17 +205,17 @@ class Rows:
         if answer is not None:
             values |= _answer(answer, name)
         self.change(call, **values | fields)
-        if call.parent and (cell := Cell.objects.filter(call=call.parent, number=call.parent_cell).first()):
+        if call.parent and (cell := Cell.objects.filter(call=call.parent, number=call.parent_cell or 0).first()):
             counter = "children_done" if status == "done" else "children_failed"
             self.change(cell, **{counter: getattr(cell, counter) + 1})
         if status != "done":
-            self._seq(failed_calls=self.run.failed_calls + 1)
+            self.change_run(failed_calls=self.run.failed_calls + 1)
 
     def end(self, status: str = "done", reason: str = "", answer: Any = None, name: str = "", **fields: Any) -> None:
         values: dict[str, Any] = {"status": status, "reason": reason, "finished_at": timezone.now(), "seconds": 47.2}
         if answer is not None:
             values |= _answer(answer, name)
-        self._seq(**values | fields)
+        self.change_run(**values | fields)
 
 
 def _answer(answer: Any, name: str) -> dict[str, Any]:
@@ -262,15 +270,15 @@ def _story(rows: Rows, shape: str) -> Iterator[Any]:
         code="# Asks one child per episode\nclaims = await batch_llm_query(*[llm_query(d, ask) for d in context])",
     )
     yield lambda: rows.wait(made["four"])
-    for n in range(100 if shape == "crowd" else 4):
+    crowd = {"crowd": 100, "fifteen": 15}.get(shape, 0)
+    for n in range(crowd or 4):
         yield keep(f"child{n}", rows.call, root, 4)
-    for n in range(100 if shape == "crowd" else 3 if shape == "running" else 4):
+    for n in range(crowd or (3 if shape == "running" else 4)):
         child = made[f"child{n}"]
         yield lambda child=child: rows.start(child)
-        if shape == "crowd" and n > 20:
-            yield lambda child=child, n=n: rows.finish(
-                child, *(("failed", "It never called FINAL.") if n % 30 == 0 else ()), answer=n
-            )
+        if crowd and n > (20 if crowd == 100 else 3):
+            outcome = ("failed", "It never called FINAL.") if n % 30 == 0 else ("done", "")
+            yield lambda child=child, n=n, outcome=outcome: rows.finish(child, *outcome, answer=n)
             continue
         yield keep("turn", rows.turn, child)
         yield lambda: rows.reply(made["turn"], code="print(len(context))")

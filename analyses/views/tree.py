@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 from asgiref.sync import async_to_sync
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
@@ -18,6 +19,7 @@ from analyses.nodes import Texts, Tree
 from analyses.outline import Outline
 from analyses.runpage import part
 
+R = TypeVar("R", bound=HttpResponseBase)
 PAGE = 50  # child calls fetched at once
 WHOLE_SHOWN = 200_000  # characters of a whole output put into the page; more is a download
 
@@ -100,7 +102,7 @@ def call_path(request: HttpRequest, call: int, **where: str) -> HttpResponse:
 
 
 @require_safe
-def cell_output(request: HttpRequest, call: int, cell: int, **where: str) -> HttpResponse:
+def cell_output(request: HttpRequest, call: int, cell: int, **where: str) -> HttpResponseBase:
     """The whole output that was kept of a cell: as text, or as a part of the page."""
     run = watched_run(request, **where)
     row = get_object_or_404(
@@ -143,7 +145,7 @@ def answer(request: HttpRequest, **where: str) -> HttpResponse:
     return _inert(response)
 
 
-def _inert(response: Any) -> Any:
+def _inert(response: R) -> R:
     """What a model or a cell wrote must never run as a page of ours."""
     response["X-Content-Type-Options"] = "nosniff"
     response["Content-Security-Policy"] = "sandbox; default-src 'none'"
