@@ -53,21 +53,32 @@ def clean_name(name: str) -> str:
     return plain if len(plain) <= NAME_MOST else plain[:240] + "…" + plain[-(NAME_MOST - 241) :]
 
 
-def announce(upload: Upload, files: Sequence[tuple[str, int]]) -> list[UploadFile]:
-    """Rows for files that will be sent. One of the same name and size that has not arrived yet is the same file."""
-    waiting = {(row.name, row.size): row for row in upload.files.filter(state=State.UPLOADING)}
-    _room(upload, len(files), sum(size for _, size in files))
+def announce(upload: Upload, files: Sequence[tuple[str, int]]) -> list[UploadFile | None]:
+    """A row for each file that will be sent; None for one that is here already.
+
+    Names and sizes tell: whoever comes back with the same files goes on where the upload was broken off.
+    """
+    resumed = upload.files.filter(state=State.UPLOADING).exists()
+    waiting, here = dict[tuple[str, int], UploadFile](), set[tuple[str, int]]()
+    if resumed:
+        for known in upload.files.filter(archive=None):
+            if known.state == State.UPLOADING:
+                waiting[known.name, known.size] = known
+            elif known.state != State.FAILED:
+                here.add((known.name, known.size))
+    wanted = [(clean_name(name), size) for name, size in files]
+    new = [file for file in wanted if file not in waiting and file not in here]
+    _room(upload, len(new), sum(size for _, size in new))
     at = upload.files.count()
-    rows: list[UploadFile] = []
-    for name, size in files:
-        known = waiting.pop((clean_name(name), size), None)
-        rows.append(
-            known
-            or UploadFile(
-                upload=upload, position=at + len(rows), name=clean_name(name), size=size, state=State.UPLOADING
-            )
-        )
-    UploadFile.objects.bulk_create([row for row in rows if row.pk is None], batch_size=500)
+    rows: list[UploadFile | None] = []
+    made: list[UploadFile] = []
+    for file in wanted:
+        row = None if file in here else waiting.get(file)
+        if row is None and file not in here:
+            row = UploadFile(upload=upload, position=at + len(made), name=file[0], size=file[1], state=State.UPLOADING)
+            made.append(row)
+        rows.append(row)
+    UploadFile.objects.bulk_create(made, batch_size=500)
     if upload.closed_at:
         Upload.objects.filter(pk=upload.pk).update(closed_at=None, finished_at=None, reason="")
     return rows

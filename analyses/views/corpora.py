@@ -1,15 +1,201 @@
+"""Corpora: the list, one of them with its documents and the probe a model starts from, its name, its end."""
+
 from __future__ import annotations
 
-from django.http import HttpRequest, HttpResponse
+import functools
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.db.models import Count, OuterRef, Q, Subquery
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from analyses import ingest
+from analyses.corpus_forms import CorpusForm, UploadForm
+from analyses.ingest import corpora as changes
+from analyses.ingest.formats import READS
+from analyses.ingest.limits import UploadLimits, megabytes
+from analyses.ledger import Ledger
+from analyses.models import Corpus, CorpusVersion, Run, Upload, UploadFile
+from workspaces.access import demand, membership
+from workspaces.models import Member
+from workspaces.roles import May, may
+
+PAGE = 100
+TOKEN = 4  # characters a token, about: the measure of the probe and of the ask page
+PROBE_AT_ONCE = 8 << 20  # bytes; larger texts take a moment to count, so the page asks for their probe by itself
 
 
-def corpus_list(request: HttpRequest, **where: object) -> HttpResponse:
-    raise NotImplementedError
+@login_required
+@require_GET
+def corpus_list(request: HttpRequest, workspace: str) -> HttpResponse:
+    member = membership(request, workspace)
+    newest = CorpusVersion.objects.filter(corpus=OuterRef("pk")).order_by("-number")
+    corpora = (
+        Corpus.objects.visible_to(request.user)
+        .filter(workspace=member.workspace)
+        .annotate(
+            newest_number=Subquery(newest.values("number")[:1]),
+            documents=Subquery(newest.values("document_count")[:1]),
+            characters=Subquery(newest.values("characters")[:1]),
+            changed_at=Subquery(newest.values("created_at")[:1]),
+            run_count=Count("versions__runs", distinct=True),
+        )
+        .select_related("workspace")
+        .defer("sample_questions")
+        .order_by("-created_at")
+    )
+    asked = request.GET.get("q", "").replace("\0", "").strip()[:200]
+    page = Paginator(corpora.filter(name__icontains=asked) if asked else corpora, 50).get_page(request.GET.get("page"))
+    context = {
+        "page": page,
+        "q": asked,
+        "under_way": _under_way(request, member),
+        "may_ask": may(member, May.ASK),
+        "form": UploadForm(),
+        "reads": READS,
+        "most": megabytes(UploadLimits.from_settings().bytes),
+        "nav": "corpora",
+    }
+    return render(request, "analyses/corpus_list.html", context)
 
 
-def corpus_new(request: HttpRequest, **where: object) -> HttpResponse:
-    raise NotImplementedError
+def _under_way(request: HttpRequest, member: Member) -> Any:
+    """Uploads that are not finished, and those that made nothing, for a day: nobody should have to look for them."""
+    import datetime
+
+    from django.utils import timezone
+
+    lately = timezone.now() - datetime.timedelta(days=1)
+    recent = Upload.objects.visible_to(request.user).filter(workspace=member.workspace, corpus=None)
+    files = Count("files", filter=~Q(files__state=UploadFile.State.READY))
+    shown = recent.filter(Q(finished_at=None) | Q(created_at__gt=lately)).annotate(unready=files)
+    return shown.exclude(files=None).select_related("workspace").order_by("-created_at")[:10]
 
 
-def corpus_detail(request: HttpRequest, **where: object) -> HttpResponse:
-    raise NotImplementedError
+def corpus_of(request: HttpRequest, workspace: str, key: str) -> tuple[Member, Corpus]:
+    member = membership(request, workspace)
+    visible = Corpus.objects.visible_to(request.user).select_related("workspace")
+    return member, get_object_or_404(visible, workspace=member.workspace, key=key)
+
+
+def version_of(request: HttpRequest, corpus: Corpus) -> CorpusVersion:
+    """The version that the address names, or the latest."""
+    asked = request.GET.get("version", "")
+    versions = corpus.versions.order_by("-number")
+    if asked:
+        if not asked.isdecimal() or len(asked) > 9:
+            raise Http404
+        versions = versions.filter(number=int(asked))
+    version = versions.first()
+    if version is None:
+        raise Http404("this corpus has no such version")
+    version.corpus = corpus
+    return version
+
+
+@login_required
+@require_GET
+def corpus_detail(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
+    member, corpus = corpus_of(request, workspace, key)
+    version = version_of(request, corpus)
+    versions = list(corpus.versions.annotate(run_count=Count("runs")).order_by("-number")[:50])
+    documents = version.documents.order_by("position").defer("marks")
+    context = {
+        "corpus": corpus,
+        "version": version,
+        "versions": versions,
+        "is_latest": versions[0].number == version.number,
+        "page": Paginator(documents, PAGE).get_page(request.GET.get("page")),
+        "tokens": version.characters // TOKEN,
+        "probe_url": request.path + "probe" + (f"?version={version.number}" if "version" in request.GET else ""),
+        "probe": probe_of(version) if version.bytes <= PROBE_AT_ONCE else None,
+        "ledger": _last_ledger(corpus),
+        "reads": READS,
+        "most": megabytes(UploadLimits.from_settings().bytes),
+        "form": UploadForm(),
+        "rename_form": CorpusForm(instance=corpus),
+        "may_ask": may(member, May.ASK),
+        "nav": "corpora",
+    }
+    return render(request, "analyses/corpus_detail.html", context)
+
+
+def _last_ledger(corpus: Corpus) -> Ledger | None:
+    """The ledger of the latest upload, while it is under way or has something to say."""
+    upload = corpus.uploads.select_related("workspace").order_by("-created_at").first()
+    if upload is None:
+        return None
+    ledger = Ledger(upload, size=10)
+    if ledger.finished and ledger.counts["ready"] == ledger.counts["all"]:
+        return None
+    return ledger
+
+
+@functools.lru_cache(maxsize=64)
+def _probed(text: str, version_id: int, name: str) -> str:
+    from rlm.probe import probe  # the engine's own words, word for word
+
+    return probe(ingest.context_of(CorpusVersion.objects.get(pk=version_id)))
+
+
+def probe_of(version: CorpusVersion) -> str:
+    """The words that a root call starts from, or why they cannot be had. A version never changes: kept once told."""
+    try:
+        return _probed(version.text, version.pk, version.corpus.name)
+    except ingest.ContextMissing as missing:
+        return str(missing)
+
+
+@login_required
+@require_GET
+def corpus_probe(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
+    _, corpus = corpus_of(request, workspace, key)
+    version = version_of(request, corpus)
+    return render(request, "analyses/_probe.html", {"probe": probe_of(version), "version": version})
+
+
+@login_required
+@require_POST
+def corpus_rename(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
+    member, corpus = corpus_of(request, workspace, key)
+    demand(member, May.ASK)
+    form = CorpusForm(request.POST, instance=corpus)
+    if form.is_valid():
+        form.save()
+        messages.success(request, f"The corpus is now called {corpus.name}.")
+    else:
+        messages.error(request, "A corpus needs a name of 1 to 200 characters.")
+    return redirect(corpus)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def corpus_delete(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
+    """Ask first. Runs that read it go with it only where that is said in so many words."""
+    member, corpus = corpus_of(request, workspace, key)
+    runs = Run.objects.filter(corpus_version__corpus=corpus)
+    sure = request.POST.get("runs") == "too"
+    refused = ""
+    if request.method == "POST":
+        demand(member, May.ASK)
+        if not runs.exists() or sure:
+            try:
+                changes.delete(corpus)
+            except changes.InUse as error:
+                refused = str(error)
+            else:
+                messages.success(request, f"{corpus.name} was deleted.")
+                return redirect("corpus-list", workspace)
+    context = {
+        "corpus": corpus,
+        "run_count": runs.count(),
+        "runs": runs.select_related("workspace").order_by("-created_at")[:10],
+        "may_ask": may(member, May.ASK),
+        "refused": refused,
+        "nav": "corpora",
+    }
+    return render(request, "analyses/corpus_delete.html", context, status=409 if request.method == "POST" else 200)

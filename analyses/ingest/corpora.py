@@ -1,0 +1,75 @@
+"""Changes of a corpus that are not uploads: remove or move a document, delete the whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+
+from analyses.ingest import loose, versions
+from analyses.models import ENDED, Call, Cell, Corpus, CorpusVersion, Document, Run, UploadFile
+
+
+class InUse(Exception):
+    """A run is reading the corpus right now."""
+
+
+class Changed(Exception):
+    """The corpus is another one than the person saw."""
+
+
+def _at(pieces: list[versions.Piece], position: int, seen: CorpusVersion) -> versions.Piece:
+    """The piece at a place, if the corpus is still as it was seen."""
+    document = seen.documents.filter(position=position).first()
+    if (
+        document is None
+        or position >= len(pieces)
+        or pieces[position].original != document.original
+        or pieces[position].name != document.name
+    ):
+        raise Changed("The corpus has changed meanwhile. Look at it again, then repeat what you did.")
+    return pieces[position]
+
+
+def remove(corpus: Corpus, seen: CorpusVersion, position: int, user: Any) -> CorpusVersion:
+    """A new version without this document."""
+
+    def without(pieces: list[versions.Piece]) -> list[versions.Piece]:
+        _at(pieces, position, seen)
+        return [*pieces[:position], *pieces[position + 1 :]]
+
+    return versions.make(corpus, without, user)
+
+
+def move(corpus: Corpus, seen: CorpusVersion, position: int, to: int, user: Any) -> CorpusVersion:
+    """A new version with this document at another place (from 0)."""
+
+    def moved(pieces: list[versions.Piece]) -> list[versions.Piece]:
+        piece = _at(pieces, position, seen)
+        rest = [*pieces[:position], *pieces[position + 1 :]]
+        return [*rest[:to], piece, *rest[to:]]
+
+    return versions.make(corpus, moved, user)
+
+
+@transaction.atomic
+def delete(corpus: Corpus) -> None:
+    """The corpus, its versions, its uploads and the runs that read it; their blobs are let go of."""
+    runs = Run.objects.filter(corpus_version__corpus=corpus)
+    if runs.exclude(status__in=ENDED).exists():
+        raise InUse("A run is reading this corpus right now. Stop it first, or wait until it has ended.")
+    shas: set[str] = set()
+    for rows in (
+        Document.objects.filter(version__corpus=corpus).values_list("original", "marks"),
+        CorpusVersion.objects.filter(corpus=corpus).values_list("text"),
+        UploadFile.objects.filter(upload__corpus=corpus).values_list("blob", "text", "marks"),
+        runs.values_list("answer_blob"),
+        Call.objects.filter(run__in=runs).values_list("answer_blob"),
+        Cell.objects.filter(run__in=runs).values_list("output_blob"),
+    ):
+        for row in rows.iterator():
+            shas.update(row)
+    runs.delete()
+    corpus.uploads.all().delete()
+    corpus.delete()
+    loose.let_go(shas)

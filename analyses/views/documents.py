@@ -1,0 +1,118 @@
+"""One document: its text in windows, its original, its place in the corpus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
+
+from analyses import blobs
+from analyses.ingest import corpora as changes
+from analyses.ingest import versions
+from analyses.models import Corpus, CorpusVersion, Document
+from analyses.reader import Window
+from analyses.views.corpora import corpus_of, version_of
+from workspaces.access import demand
+from workspaces.roles import May, may
+
+
+def _document(request: HttpRequest, corpus: Corpus, position: int) -> tuple[CorpusVersion, Document]:
+    version = version_of(request, corpus)
+    document = get_object_or_404(Document.objects.visible_to(request.user), version=version, position=position)
+    document.version = version
+    return version, document
+
+
+@login_required
+@require_GET
+def document_detail(request: HttpRequest, workspace: str, key: str, position: int) -> HttpResponse:
+    member, corpus = corpus_of(request, workspace, key)
+    version, document = _document(request, corpus, position)
+    latest = corpus.latest
+    try:
+        window = Window.of(document, request.GET)
+    except blobs.BlobMissing:
+        raise Http404("the text of this document is not kept any more") from None
+    context = {
+        "corpus": corpus,
+        "version": version,
+        "document": document,
+        "window": window,
+        "number": position + 1,
+        "is_latest": latest is not None and latest.pk == version.pk,
+        "older": f"&version={version.number}" if "version" in request.GET else "",
+        "may_ask": may(member, May.ASK),
+        "nav": "corpora",
+    }
+    return render(request, "analyses/document_detail.html", context)
+
+
+@login_required
+@require_GET
+def document_original(request: HttpRequest, workspace: str, key: str, position: int) -> FileResponse:
+    """The bytes as they were uploaded, always as a download: a page of this site is never made of them."""
+    _, corpus = corpus_of(request, workspace, key)
+    _, document = _document(request, corpus, position)
+    try:
+        file = blobs.open(document.original)
+    except blobs.BlobMissing:
+        raise Http404("the original is not kept any more") from None
+    response = FileResponse(
+        file, as_attachment=True, filename=document.name.rpartition("/")[2], content_type="application/octet-stream"
+    )
+    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _seen(request: HttpRequest, corpus: Corpus) -> CorpusVersion:
+    """The version that the person was looking at."""
+    number = request.POST.get("version", "")
+    if not number.isdecimal() or len(number) > 9:
+        raise Http404
+    return get_object_or_404(corpus.versions, number=int(number))
+
+
+@login_required
+@require_POST
+def document_remove(request: HttpRequest, workspace: str, key: str, position: int) -> HttpResponse:
+    member, corpus = corpus_of(request, workspace, key)
+    demand(member, May.ASK)
+    seen = _seen(request, corpus)
+    document = get_object_or_404(seen.documents, position=position)
+    try:
+        version = changes.remove(corpus, seen, position, request.user)
+    except changes.Changed as changed:
+        messages.warning(request, str(changed))
+    except versions.Empty:
+        messages.warning(request, "This is its only document: delete the corpus instead.")
+    else:
+        messages.success(
+            request,
+            f"{document.title} was removed; version {version.number} answers questions now. Earlier runs keep what they read.",
+        )
+    return redirect(corpus)
+
+
+@login_required
+@require_POST
+def document_move(request: HttpRequest, workspace: str, key: str, position: int) -> HttpResponse:
+    member, corpus = corpus_of(request, workspace, key)
+    demand(member, May.ASK)
+    seen = _seen(request, corpus)
+    asked: Any = request.POST.get("to", "")
+    if not asked.isdecimal() or not 1 <= int(asked[:9]) <= seen.document_count:
+        messages.warning(request, f"There are places 1 to {seen.document_count:,}.")
+        return redirect(reverse("document-detail", args=[workspace, key, position]))
+    try:
+        if int(asked) - 1 != position:
+            changes.move(corpus, seen, position, int(asked) - 1, request.user)
+    except changes.Changed as changed:
+        messages.warning(request, str(changed))
+        return redirect(corpus)
+    return redirect(reverse("document-detail", args=[workspace, key, int(asked) - 1]))

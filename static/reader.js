@@ -1,0 +1,41 @@
+// The reader: #c=1200-1420 shows, highlights and announces a range of characters, wherever in the text it is. The server
+// counts the characters, so a range means the same for every Unicode text.
+const bar = document.querySelector("#find"), status = () => document.querySelector("#text-said");
+
+async function show() {
+  const range = /^#c=(\d+)-(\d+)$/.exec(location.hash);
+  if (range) {
+    const asked = new URLSearchParams(location.search);
+    asked.delete("at");
+    asked.set("c", `${range[1]}-${range[2]}`);
+    await htmx.ajax("GET", `?${asked}`, { target: "#text", select: "#text", swap: "outerHTML" });
+  }
+  const cited = document.querySelector("#cited");
+  if (!range && location.hash !== "#cited") return;
+  if (!cited) return;
+  cited.scrollIntoView({ block: "center" });
+  cited.focus({ preventScroll: true });
+  if (range) {
+    const words = status().textContent;
+    status().textContent = "";
+    requestAnimationFrame(() => { status().textContent = words; }); // announced, although it came with the swap
+    const link = document.querySelector("#range-link");
+    link.href = location.hash;
+    link.textContent = `characters ${Number(range[1]).toLocaleString("en")} to ${Number(range[2]).toLocaleString("en")}`;
+    document.querySelector("#range").hidden = false;
+  }
+}
+addEventListener("hashchange", show);
+if (bar) show();
+
+document.addEventListener("keydown", event => {
+  if (event.key !== "/" || event.target.matches("input, textarea, select") || event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  bar?.querySelector("input[type=search]").select();
+});
+document.querySelector("#range-copy")?.addEventListener("click", async event => {
+  const address = new URL(document.querySelector("#range-link").getAttribute("href"), location.href);
+  address.search = new URLSearchParams([...new URLSearchParams(location.search)].filter(([name]) => name === "version")).toString();
+  try { await navigator.clipboard.writeText(address.href); status().textContent = "The link was copied."; } catch { status().textContent = "The browser did not allow copying."; }
+  event.target.blur?.();
+});
