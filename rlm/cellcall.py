@@ -13,7 +13,7 @@ from rlm.events import CellDone, CellWaiting, OutputDelta
 from rlm.requests import Requests
 from rlm.spec import CallSpec, Ending
 from rlm.wording import output_message
-from sandbox import CellResult, Repl, ReplLimits, SandboxError
+from sandbox import CellResult, Jail, Repl, ReplLimits, SandboxError
 
 if TYPE_CHECKING:
     from rlm.run import Run
@@ -50,8 +50,16 @@ class CellCall(Call):
             self._starting = asyncio.create_task(self._start_repl())
 
     async def _start_repl(self) -> Repl:
+        jail = await self.run.jail()
+        try:
+            return await self._start_in(jail)
+        except SandboxError:
+            if jail.alive:
+                raise
+        return await self._start_in(await self.run.jail())  # the jail ended under it, through another call's doing
+
+    async def _start_in(self, jail: Jail) -> Repl:
         run, spec = self.run, self.spec
-        jail = await run.jail()
         limits = ReplLimits(
             cell_seconds=max(0.1, run.limits.cell_seconds),
             cpu_seconds=max(0.1, run.limits.cell_seconds * 4),  # threads of numpy may use more than one processor

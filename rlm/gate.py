@@ -15,8 +15,8 @@ from rlm.endpoints import Endpoint
 class SharedGate(Protocol):
     """A gate that several workers go through, such as rlm.sharedgate.RedisGate."""
 
-    async def enter(self) -> None: ...
-    async def leave(self) -> None: ...
+    async def enter(self) -> str: ...
+    async def leave(self, place: str) -> None: ...
 
 
 class Gate:
@@ -29,8 +29,8 @@ class Gate:
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._shared = shared
 
-    async def enter(self, run_key: str = "") -> None:
-        """Wait for a place; requests of one run queue behind each other, runs go round."""
+    async def enter(self, run_key: str = "") -> str:
+        """Wait for a place; requests of one run queue behind each other, runs go round. Returns what ``leave`` wants."""
         if self._free > 0 and not self._waiting:
             self._free -= 1
         else:
@@ -44,16 +44,15 @@ class Gate:
                 raise
         try:
             await self._pace()
-            if self._shared is not None:
-                await self._shared.enter()
+            return await self._shared.enter() if self._shared is not None else ""
         except BaseException:
             self._give_back()
             raise
 
-    async def leave(self) -> None:
+    async def leave(self, place: str = "") -> None:
         self._give_back()
         if self._shared is not None:
-            await self._shared.leave()
+            await self._shared.leave(place)
 
     def hold_until(self, seconds: float) -> None:
         """Let nothing out for so long: the provider asked all of us to wait."""

@@ -43,7 +43,7 @@ def _about(value: Value) -> str:
 
 
 def _shape(value: Value) -> str:
-    tokens = f", about {round(value.chars / 4, -2):,} tokens" if value.chars > 4_000 else ""
+    tokens = f", about {round(value.chars / 4, -2):,.0f} tokens" if value.chars > 4_000 else ""
     return f"{value.shape}{tokens}"
 
 
@@ -54,7 +54,7 @@ def _text(value: Value) -> str:
     if chars <= WHOLE:
         return f"# context\n`context` is a str of {chars:,} characters, here whole:\n{fenced(value.head(WHOLE))}"
     return (
-        f"# context\n`context` is a str of {chars:,} characters, about {round(chars / 4, -2):,} tokens.\n"
+        f"# context\n`context` is a str of {chars:,} characters, about {round(chars / 4, -2):,.0f} tokens.\n"
         f"It begins:\n{fenced(value.head(HEAD))}\nand ends:\n{fenced(value.tail(TAIL))}"
     )
 
@@ -84,7 +84,7 @@ def _table(value: Value, rows: list[tuple[str, Value]]) -> str:
     begins = fenced(first.head(HEAD)) if first.type_name == "str" else first.preview(HEAD)
     return (
         f"# context\n`context` is a list of {count:,} documents, each a dict with the keys title, text, name, meta: "
-        f"{value.chars:,} characters in all, about {round(value.chars / 4, -2):,} tokens.\n"
+        f"{value.chars:,} characters in all, about {round(value.chars / 4, -2):,.0f} tokens.\n"
         f"index   characters  title\n" + "\n".join(lines) + f'\n`context[0]["text"]` begins:\n{begins}'
     )
 

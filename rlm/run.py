@@ -115,6 +115,9 @@ class Run:
 
     async def jail(self) -> Jail:
         async with self._jail_lock:
+            if self._jail is not None and not self._jail.alive:
+                await self._jail.close()  # it went down with all its REPLs: their calls go on in a fresh one
+                self._jail = None
             if self._jail is None:
                 self._jail = await self._pool.open()
             return self._jail

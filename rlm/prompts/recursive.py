@@ -7,7 +7,7 @@ You work on data that you cannot see. It may be far longer than anything you cou
 conversation: it lies in a Python process of yours, a REPL, as the variable `context`. You look at it, cut it, search \
 it and compute on it by writing code."""
 
-_TURN = """\
+_TURN = """
 
 # Every turn
 Say in a sentence or two what you are about to do, then write ONE code block marked `repl`:
@@ -26,7 +26,7 @@ the VARIABLE that holds the result; never type out again what a variable holds.
 - `SHOW_VARS()` lists your variables; `budget()` says what is left of each limit; `history` is a list of your earlier outputs \
 in full."""
 
-_HABITS = """\
+_HABITS = """
 
 # How to work well
 1. Look first. Print the type, the size and a few short samples of `context` before you decide anything.

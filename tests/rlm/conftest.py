@@ -50,6 +50,10 @@ class Lent:
         self.jail = jail
         self.repls: list[Repl] = []
 
+    @property
+    def alive(self) -> bool:
+        return self.jail.alive
+
     async def start_repl(self, *args: Any, **kwargs: Any) -> Repl:
         self.repls.append(await self.jail.start_repl(*args, **kwargs))
         return self.repls[-1]

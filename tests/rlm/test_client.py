@@ -21,7 +21,9 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 def client(server: Scripted, cache: Any = None, **endpoint: Any) -> ModelClient:
     return ModelClient(
-        Endpoint(**{"name": "scripted", "base_url": server.base_url, "root_model": "m", **endpoint}), cache=cache, backoff=0.01
+        Endpoint(**{"name": "scripted", "base_url": server.base_url, "root_model": "m", **endpoint}),
+        cache=cache,
+        backoff=0.01,
     )
 
 
@@ -124,7 +126,12 @@ async def test_complete_waits_as_long_as_the_provider_asks(scripted: Serve) -> N
         ({"mode": "invalid_json"}, "malformed", "not valid JSON", 3),
         ({"mode": "empty_choices"}, "empty", "without any content", 3),
         ({"mode": "drop", "text": "half"}, "dropped", "in mid-reply", 3),
-        ({"status": 400, "error": {"message": "This model's maximum context length is 8192 tokens"}}, "context_length", "window", 1),
+        (
+            {"status": 400, "error": {"message": "This model's maximum context length is 8192 tokens"}},
+            "context_length",
+            "window",
+            1,
+        ),
         ({"status": 400, "error": {"message": "x", "code": "context_length_exceeded"}}, "context_length", "window", 1),
     ],
 )

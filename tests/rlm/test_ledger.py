@@ -17,7 +17,9 @@ FREE = Limits(prompt_tokens=None, completion_tokens=None, cost=None)
 
 def ledger(**limits: object) -> Ledger:
     whole = {**FREE.as_dict(), **limits}
-    return Ledger(Limits(**whole), lambda model, prompt, completion: None if model == "unknown" else (prompt + completion) / 1000)
+    return Ledger(
+        Limits(**whole), lambda model, prompt, completion: None if model == "unknown" else (prompt + completion) / 1000
+    )
 
 
 async def test_holds_add_up_and_settle_to_what_was_used() -> None:

@@ -28,7 +28,13 @@ async def test_turns_end_a_call_with_a_partial_answer(ask: Ask) -> None:
 
 async def test_calls_end_a_run_and_code_cannot_swallow_it(ask: Ask) -> None:
     code = "found = []\nwhile True:\n    try:\n        found.append(await llm_query(str(len(found)), 'child task'))\n    except BaseException:\n        pass"
-    script = {"rules": [LAST, {"match": "# Instruction\nchild task", "reply": cell("FINAL(context)")}, {"turn": 0, "reply": cell(code)}]}
+    script = {
+        "rules": [
+            LAST,
+            {"match": "# Instruction\nchild task", "reply": cell("FINAL(context)")},
+            {"turn": 0, "reply": cell(code)},
+        ]
+    }
     began = time.monotonic()
     told = await ask(script, limits={"calls": 4})
     assert told.result.status == "limit" and "limit of 4 calls" in told.result.reason
@@ -39,7 +45,13 @@ async def test_calls_end_a_run_and_code_cannot_swallow_it(ask: Ask) -> None:
 
 async def test_calls_limit_in_a_gather_keeps_what_the_root_has(ask: Ask) -> None:
     code = "found = 'so far'\nr = await batch_llm_query(*[llm_query(str(n), 'child task') for n in range(10)])"
-    script = {"rules": [LAST, {"match": "# Instruction\nchild task", "reply": cell("FINAL(context)")}, {"turn": 0, "reply": cell(code)}]}
+    script = {
+        "rules": [
+            LAST,
+            {"match": "# Instruction\nchild task", "reply": cell("FINAL(context)")},
+            {"turn": 0, "reply": cell(code)},
+        ]
+    }
     told = await ask(script, limits={"calls": 4})
     assert (told.result.status, told.result.partial, told.answer) == ("limit", True, "so far")
     assert told.result.calls == 4
@@ -56,7 +68,9 @@ async def test_calls_limit_in_a_gather_keeps_what_the_root_has(ask: Ask) -> None
     ],
     ids=["prompt_tokens", "completion_tokens", "cost"],
 )
-async def test_a_hundred_children_never_pass_a_hard_limit(ask: Ask, limits: dict[str, Any], endpoint: dict[str, Any]) -> None:
+async def test_a_hundred_children_never_pass_a_hard_limit(
+    ask: Ask, limits: dict[str, Any], endpoint: dict[str, Any]
+) -> None:
     code = "found = 'kept'\nr = await batch_llm_query(*[llm_query('x' * 100, 'child task') for n in range(100)])\nFINAL(len(r))"
     usage = {"prompt_tokens": 900, "completion_tokens": 60}
     script = {
@@ -97,7 +111,12 @@ async def test_a_limit_too_small_for_the_first_request_ends_the_run_at_once(ask:
 
 
 async def test_run_seconds_end_a_run_with_time_for_a_last_request(ask: Ask) -> None:
-    script = {"rules": [LAST, {"turn": 0, "reply": cell("found = 7\nimport time\nfor n in range(1000):\n    time.sleep(0.05)")}]}
+    script = {
+        "rules": [
+            LAST,
+            {"turn": 0, "reply": cell("found = 7\nimport time\nfor n in range(1000):\n    time.sleep(0.05)")},
+        ]
+    }
     began = time.monotonic()
     told = await ask(script, limits={"run_seconds": 4})
     assert told.result.status == "limit" and "4 seconds" in told.result.reason
@@ -146,7 +165,11 @@ async def test_stop_ends_everything_within_a_second_and_keeps_what_is_there(ask:
     code = "print('begun')\nr = await batch_llm_query(*[llm_query(str(n), 'child task') for n in range(20)])"
     script = {
         "rules": [
-            {"match": "# Instruction\nchild task", "turn": 0, "reply": cell("import time\nprint('working')\ntime.sleep(30)")},
+            {
+                "match": "# Instruction\nchild task",
+                "turn": 0,
+                "reply": cell("import time\nprint('working')\ntime.sleep(30)"),
+            },
             {"turn": 0, "reply": cell(code)},
         ]
     }
@@ -192,8 +215,14 @@ async def test_nesting_at_one_call_in_flight_does_not_deadlock(ask: Ask) -> None
     script = {
         "rules": [
             {"match": "# Instruction\nleaf", "reply": cell("FINAL(1)")},
-            {"match": "# Instruction\nmiddle", "reply": cell("FINAL(sum(await batch_llm_query(*[llm_query(str(n), 'leaf') for n in range(3)])))")},
-            {"turn": 0, "reply": cell("FINAL(sum(await batch_llm_query(*[llm_query(str(n), 'middle') for n in range(3)])))")},
+            {
+                "match": "# Instruction\nmiddle",
+                "reply": cell("FINAL(sum(await batch_llm_query(*[llm_query(str(n), 'leaf') for n in range(3)])))"),
+            },
+            {
+                "turn": 0,
+                "reply": cell("FINAL(sum(await batch_llm_query(*[llm_query(str(n), 'middle') for n in range(3)])))"),
+            },
         ]
     }
     told = await ask(script, limits={"calls_in_flight": 1})
@@ -222,7 +251,12 @@ async def test_a_run_that_cannot_be_ends_with_the_reason(pool: Any, spec: dict[s
     story = Story()
     client = ModelClient(Endpoint("e", "http://127.0.0.1:9/v1", root_model="m"))
     result = await solve(
-        RunSpec(**{"question": "q", **spec}), context=Value.of("q"), pool=pool, client=client, emit=story, control=Control()
+        RunSpec(**{"question": "q", **spec}),
+        context=Value.of("q"),
+        pool=pool,
+        client=client,
+        emit=story,
+        control=Control(),
     )
     await client.close()
     assert result.status == "failed" and says in result.reason
@@ -237,7 +271,10 @@ async def test_an_endpoint_that_fails_ends_the_run_with_its_reason(ask: Ask, rep
 
 
 async def test_a_retry_is_noted_and_voids_what_streamed(ask: Ask) -> None:
-    script = {"rules": [{"attempt": 0, "reply": {"text": "half of a reply", "mode": "drop"}}], "default": cell("FINAL(1)")}
+    script = {
+        "rules": [{"attempt": 0, "reply": {"text": "half of a reply", "mode": "drop"}}],
+        "default": cell("FINAL(1)"),
+    }
     told = await ask(script)
     assert told.answer == 1
     from rlm.events import ReplyDelta

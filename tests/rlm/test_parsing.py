@@ -21,7 +21,7 @@ F = "```"
         (f"{F}python\nx = 1\n{F}", "x = 1"),
         (f"{F}Repl\nx = 1\n{F}", "x = 1"),
         (f"{F}{{repl}}\nx = 1\n{F}", "x = 1"),
-        (f"~~~repl\nx = 1\n~~~", "x = 1"),
+        ("~~~repl\nx = 1\n~~~", "x = 1"),
         (f"{F}{F[0]}repl\nprint('{F}')\n{F}{F[0]}", f"print('{F}')"),
         (f"{F}repl\nx = 1\nprint(x)", "x = 1\nprint(x)"),
         (f"{F}repl\na = 1\n{F}\nand\n{F}repl\nb = 2\n{F}", "a = 1\nb = 2"),

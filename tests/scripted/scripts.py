@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from tests.scripted.article import article
 from tests.scripted.rules import text_of, turn_of
+
+__all__ = ["article", "fanout", "hello", "picky", "turns"]
 
 FENCE = "```"
 
@@ -44,7 +47,9 @@ def hello(request: dict[str, Any]) -> str:
 def picky(request: dict[str, Any]) -> Any:
     """An endpoint that refuses max_tokens and any temperature, as reasoning models' endpoints do."""
     if "max_tokens" in request:
-        said = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        said = (
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        )
         return {"status": 400, "error": {"message": said, "param": "max_tokens", "code": "unsupported_parameter"}}
     if "temperature" in request:
         said = "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is supported."
