@@ -14,9 +14,7 @@ from .transcripts import transcript
 __all__ = ["PODCAST", "QUESTIONS", "score", "write"]
 
 # id, question, answer (for people), where (episodes that hold it), judge (how `score` marks an answer)
-QUESTIONS: Final[list[dict[str, Any]]] = json.loads(
-    Path(__file__).with_name("questions.json").read_text("utf-8")
-)
+QUESTIONS: Final[list[dict[str, Any]]] = json.loads(Path(__file__).with_name("questions.json").read_text("utf-8"))
 
 
 def write(directory: Path, seed: int = 1987) -> list[Path]:
@@ -25,8 +23,6 @@ def write(directory: Path, seed: int = 1987) -> list[Path]:
     paths = []
     for episode in EPISODES:
         path = directory / episode.name
-        path.write_text(
-            transcript(episode, turns(episode, seed)), encoding="utf-8", newline="\n"
-        )
+        path.write_text(transcript(episode, turns(episode, seed)), encoding="utf-8", newline="\n")
         paths.append(path)
     return paths

@@ -25,9 +25,7 @@ class Episode:
 
     @property
     def name(self) -> str:
-        slug = "-".join(
-            "".join(c if c.isalnum() else " " for c in self.title.lower()).split()
-        )
+        slug = "-".join("".join(c if c.isalnum() else " " for c in self.title.lower()).split())
         return f"{self.code.lower()}-{slug}.{'md' if self.number % 3 == 0 else 'vtt'}"
 
 

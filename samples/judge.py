@@ -16,19 +16,11 @@ def score(question: dict[str, Any], answer: str) -> float:
     wanted = [[one] if isinstance(one, str) else one for one in judge["all_of"]]
     if "none_of" in judge:
         allowed = {form.casefold() for forms in wanted for form in forms}
-        if any(
-            found.casefold() not in allowed
-            for found in re.findall(judge["none_of"], answer)
-        ):
+        if any(found.casefold() not in allowed for found in re.findall(judge["none_of"], answer)):
             return 0.0
-    return sum(any(_has(answer, form) for form in forms) for forms in wanted) / len(
-        wanted
-    )
+    return sum(any(_has(answer, form) for form in forms) for forms in wanted) / len(wanted)
 
 
 def _has(answer: str, form: str) -> bool:
     words = r"\s+".join(re.escape(word) for word in form.split())
-    return (
-        re.search(rf"(?<![\w.:-]){words}(?!\w|[.:]\d)", answer, re.IGNORECASE)
-        is not None
-    )
+    return re.search(rf"(?<![\w.:-]){words}(?!\w|[.:]\d)", answer, re.IGNORECASE) is not None

@@ -23,20 +23,14 @@ class _Voice:
 
     def deal(self, templates: list[str]) -> str:
         """One of them, filled in; none comes again before all have been."""
-        deck = self.decks.get(id(templates)) or self.rng.sample(
-            templates, len(templates)
-        )
+        deck = self.decks.get(id(templates)) or self.rng.sample(templates, len(templates))
         self.decks[id(templates)] = deck[1:]
         return self.say(deck[0])
 
     def say(self, template: str) -> str:
-        text = re.sub(
-            r"<([^<>]*)>", lambda m: self.rng.choice(m[1].split("|")), template
-        )
+        text = re.sub(r"<([^<>]*)>", lambda m: self.rng.choice(m[1].split("|")), template)
         text = re.sub(r"\{(\w+)\}", lambda m: self._slot(m[1]), text)
-        return re.sub(
-            r"(^|[.?!] )([a-z])", lambda m: m[1] + m[2].upper(), text
-        )  # a slot may have opened a sentence
+        return re.sub(r"(^|[.?!] )([a-z])", lambda m: m[1] + m[2].upper(), text)  # a slot may have opened a sentence
 
     def _slot(self, name: str) -> str:
         if name == "Dish":
@@ -49,11 +43,7 @@ def turns(episode: Episode, seed: int = 1987) -> list[Turn]:
     rng = random.Random(f"{seed} {episode.code}")
     voice = _Voice(episode, rng)
     middle = list(_middle(episode, voice))
-    extra = (
-        [[(episode.guest, facts.GHOST[episode.code])]]
-        if episode.code in facts.GHOST
-        else []
-    )
+    extra = [[(episode.guest, facts.GHOST[episode.code])]] if episode.code in facts.GHOST else []
     extra += [[(host, line)] for host, line in _manner(episode, seed)]
     # Planted exchanges go between the others, spread over the episode.
     for exchange in facts.PLANTED.get(episode.code, []) + extra:
@@ -89,9 +79,7 @@ def _middle(episode: Episode, voice: _Voice) -> Iterator[list[Turn]]:
     rng = voice.rng
     others = [topic for topic in phrases.TOPICS if topic not in episode.topics]
     rng.shuffle(others)
-    wanted = (
-        9 if episode.name.endswith(".vtt") else 14
-    )  # cue times take room: about 25,000 to 45,000 characters each
+    wanted = 9 if episode.name.endswith(".vtt") else 14  # cue times take room: about 25,000 to 45,000 characters each
     for topic in [*episode.topics, *others][:wanted]:
         questions, answers = phrases.TOPICS[topic]
         blocks = rng.sample(answers, len(answers) if topic in episode.topics else 9)

@@ -11,11 +11,7 @@ _CHARACTERS_A_SECOND = 14.5
 
 
 def transcript(episode: Episode, turns: Iterable[tuple[str, str]]) -> str:
-    return (
-        _markdown(episode, turns)
-        if episode.name.endswith(".md")
-        else _webvtt(episode, turns)
-    )
+    return _markdown(episode, turns) if episode.name.endswith(".md") else _webvtt(episode, turns)
 
 
 def _webvtt(episode: Episode, turns: Iterable[tuple[str, str]]) -> str:
@@ -50,6 +46,4 @@ def _timed(turns: Iterable[tuple[str, str]]) -> Iterator[tuple[float, float, str
 
 def _clock(seconds: float) -> str:
     whole, thousandths = divmod(round(seconds * 1000), 1000)
-    return (
-        f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}.{thousandths:03d}"
-    )
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}.{thousandths:03d}"

@@ -145,21 +145,25 @@ def _kind(text: str, shape: Shape, people: tuple[str, ...], quoted: str) -> tupl
         low,
     ):
         return "listing", ""
-    if re.search(r"\bsummar|\boverview\b|\bgist\b|tl;?dr|takeaway|(?:main|key|major|important|biggest) (?:topic|theme|point|idea|subject|argument|message)|topics\b|\bwhat (?:is|are|was) (?:this|these|it|the (?:\w+ ){0,3}(?:episode|document|podcast|book|corpus|text|file|transcript|interview|conversation|story|show)s?) (?:all )?about|what (?:do|does|did|is) (?:they|this|the (?:podcast|show|episode)|people|everyone) (?:talk|discuss|cover|talking)\w*(?: about)?\s*\??$", low):  # fmt: skip
-        rest = [
-            w
-            for w in words(low)
-            if w
-            not in EMPTY
-            | set(
-                words(
-                    "summarise summary overview gist takeaway key major important topic theme point idea subject argument message book interview conversation story this cover short brief sentence"
-                )
-            )
-        ]
-        topic = re.search(r"\babout (.+)$|\bon (.+)$|what .* (?:say|said) ", low)
-        return ("find", "") if topic and rest and not re.search(r"about\s*\??$", low) else ("gist", "")
-    return "find", ""
+    return _gist(low), ""
+
+
+def _gist(low: str) -> str:
+    """A question about everything, or about something in it."""
+    general = words(
+        "summarise summary overview gist takeaway takeaways key major important topic topics theme themes point points idea ideas subject "
+        "subjects argument message book interview conversation story cover covered covers short brief sentence sentences discussed"
+    )
+    rest = [word for word in words(low) if word not in EMPTY and word not in general]
+    asked = re.search(
+        r"\bsummar|\boverview\b|\bgist\b|tl;?dr|takeaway|topics\b|(?:main|key|major|important|biggest) (?:topic|theme|point|idea|subject|argument|message)"
+        r"|what (?:is|are|was|were) .*\babout\s*\??$|what (?:do|does|did|is|are) .*(?:talk|discuss|cover|talking|discussing)\w*(?: about)?\s*\??$",
+        low,
+    )
+    if not asked:
+        return "find"
+    named = re.search(r"\babout .+$|\bon .+$|what .* (?:say|said) ", low)
+    return "gist" if not rest or (re.search(r"summar|overview|gist", low) and not named) else "find"
 
 
 def _counted(text: str) -> str:

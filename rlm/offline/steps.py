@@ -31,7 +31,14 @@ class Step:
 
 
 def next_step(s: Situation) -> Step:
-    """The next reply of whatever call the messages belong to. Never fails, and never repeats a cell that failed."""
+    """The next reply of whatever call the messages belong to. A cell is never written twice: that would go on for ever."""
+    step = _next(s)
+    if step.code and any(step.code in reply for reply, _ in s.turns):
+        return Step("I have done that before, so this is the end.", _last(s.child))
+    return step
+
+
+def _next(s: Situation) -> Step:
     if not s.recursive:
         return Step(
             f"I am the {NAME}. I serve the strategy rlm only: I work by cells in a REPL and cannot read a text in a prompt."

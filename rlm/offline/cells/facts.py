@@ -40,7 +40,7 @@ def figures(quotes: list[dict[str, Any]], noun: list[str]) -> list[tuple[str, st
     """Numbers with the thing counted beside them, as (number, the words, quote): "31 sacks", "forty-one spare wicks"."""
     found = []
     for quote in quotes:
-        for match in re.finditer(rf"({NUMBER})((?:[ -][\w’'-]+){{1,3}})", quote["quote"], re.I):
+        for match in re.finditer(rf"({NUMBER})(?=((?:[ -][\w’'-]+){{1,3}}))", quote["quote"], re.I):
             told = match[2].replace("-", " ").split()
             for size, word in enumerate(told, 1):
                 if words(word) and words(word)[0] in noun:
