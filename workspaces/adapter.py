@@ -13,19 +13,24 @@ from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest
 
-from workspaces.models import User, Workspace
+from workspaces.models import Invitation, User, Workspace
 
 log = logging.getLogger(__name__)
 
 
+def _invited(request: HttpRequest) -> bool:
+    token = request.session.get("invitation")
+    return bool(token) and Invitation.objects.open().filter(token=token).exists()
+
+
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     def is_open_for_signup(self, request: HttpRequest) -> bool:
-        return bool(settings.SIGNUP_OPEN)
+        return bool(settings.SIGNUP_OPEN) or _invited(request)
 
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
         with transaction.atomic():
             user = super().save_user(request, user, form, commit)
-            if commit:
+            if commit and not _invited(request):  # who is invited has a workspace to go to
                 Workspace.start(f"{user}’s workspace", user)
         return user
 

@@ -2,8 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import forms
+
+from workspaces.models import Member
+from workspaces.roles import May, may
+
+Role = Member.Role
+MEANING = {
+    Role.VIEWER: "viewer: sees everything, changes nothing",
+    Role.EDITOR: "editor: asks, uploads, shares",
+    Role.ADMIN: "admin: invites and removes members too",
+    Role.OWNER: "owner: may do all of it",
+}
+
+
+def grantable(actor: Member) -> list[tuple[str, str]]:
+    """The roles that this member may give to others, least first."""
+    if not may(actor, May.INVITE):
+        return []
+    roles = [Role.VIEWER, Role.EDITOR, Role.ADMIN]
+    return [(role.value, MEANING[role]) for role in [*roles, *([Role.OWNER] if may(actor, May.OWN) else [])]]
 
 
 class WorkspaceForm(forms.Form):
     name = forms.CharField(max_length=80, error_messages={"required": "Give the workspace a name."})
+
+    def clean_name(self) -> str:
+        return " ".join(str(self.cleaned_data["name"]).split())
+
+
+class InviteForm(forms.Form):
+    role = forms.ChoiceField(error_messages={"invalid_choice": "You cannot invite somebody as “%(value)s”."})
+    email = forms.EmailField(
+        label="E-mail",
+        required=False,
+        help_text="may stay empty; where given, only who has confirmed this address can use the link",
+    )
+
+    def __init__(self, *args: Any, actor: Member, **kwargs: Any) -> None:
+        super().__init__(*args, **{"initial": {"role": Role.EDITOR.value}} | kwargs)
+        role: Any = self.fields["role"]
+        role.choices = grantable(actor)

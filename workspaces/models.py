@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -96,3 +97,44 @@ class Member(models.Model):
     @property
     def may_edit(self) -> bool:
         return self.role != self.Role.VIEWER
+
+
+INVITATION_DAYS = 7
+
+
+def new_token() -> str:
+    """128 random bits: a link that cannot be guessed."""
+    return secrets.token_urlsafe(16)
+
+
+def week_from_now() -> datetime:
+    return timezone.now() + timedelta(days=INVITATION_DAYS)
+
+
+class InvitationQuerySet(models.QuerySet["Invitation"]):
+    def open(self) -> InvitationQuerySet:
+        """Those that can still be accepted."""
+        return self.filter(accepted_at=None, revoked_at=None, expires_at__gt=timezone.now())
+
+
+class Invitation(models.Model):
+    """A link that makes one person a member, until it is used, revoked or too old."""
+
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="invitations")
+    token = models.CharField(max_length=48, unique=True, default=new_token)
+    role = models.CharField(max_length=10, choices=Member.Role.choices, default=Member.Role.EDITOR)
+    email = models.EmailField(blank=True)  # where given, only the person with this confirmed address may accept
+    created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField(default=week_from_now)
+    revoked_at = models.DateTimeField(null=True)
+    accepted_at = models.DateTimeField(null=True)
+    accepted_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+
+    objects = InvitationQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"invitation to {self.workspace} as {self.role}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("invitation", args=[self.token])

@@ -2,10 +2,21 @@ from __future__ import annotations
 
 from django.urls import path
 
-from workspaces import views
+from workspaces import views, views_members
 
 urlpatterns = [
     path("", views.home, name="home"),
     path("workspaces/new", views.workspace_new, name="workspace-new"),
+    path("join/<str:token>/", views_members.invitation, name="invitation"),
     path("w/<slug:workspace>/settings/", views.workspace_settings, name="workspace-settings"),
+    path("w/<slug:workspace>/settings/invite", views_members.invite, name="invite"),
+    path(
+        "w/<slug:workspace>/settings/invitations/<int:invitation_id>/revoke",
+        views_members.invitation_revoke,
+        name="invitation-revoke",
+    ),
+    path("w/<slug:workspace>/settings/members/<int:member_id>/role", views_members.member_role, name="member-role"),
+    path(
+        "w/<slug:workspace>/settings/members/<int:member_id>/remove", views_members.member_remove, name="member-remove"
+    ),
 ]

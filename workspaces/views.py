@@ -9,15 +9,21 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from workspaces.access import demand, membership
-from workspaces.forms import WorkspaceForm
-from workspaces.models import Workspace
-from workspaces.roles import May, may
+from workspaces.forms import InviteForm, WorkspaceForm, grantable
+from workspaces.models import Invitation, Member, Workspace
+from workspaces.roles import MATRIX, May, may
+
+Role = Member.Role
 
 
 @login_required
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
     """To the person's first workspace; one is made where there is none (they left the last one)."""
+    if token := request.session.get("invitation"):  # signed up or in on the way to an invitation
+        if Invitation.objects.open().filter(token=token).exists():
+            return redirect("invitation", token=token)
+        del request.session["invitation"]
     workspace = Workspace.objects.visible_to(request.user).order_by("members__joined_at").first()
     if workspace is None:
         workspace = Workspace.start(f"{request.user}’s workspace", request.user)  # type: ignore[arg-type]
@@ -45,10 +51,36 @@ def workspace_settings(request: HttpRequest, workspace: str) -> HttpResponse:
             member.workspace.save(update_fields=["name"])
             messages.success(request, f"The workspace is now called {member.workspace.name}.")
             return redirect("workspace-settings", workspace=workspace)
-    members = member.workspace.members.select_related("user").order_by("joined_at", "pk")
-    return render(
-        request,
-        "workspaces/workspace_settings.html",
-        {"form": form, "member": member, "members": members, "may_rename": may(member, May.RENAME)},
-        status=422 if form.errors else 200,
-    )
+    return settings_page(request, member, form=form)
+
+
+def settings_page(
+    request: HttpRequest, member: Member, *, form: WorkspaceForm | None = None, invite_form: InviteForm | None = None
+) -> HttpResponse:
+    """The page, with the form that was refused, if one was."""
+    members = list(member.workspace.members.select_related("user").order_by("joined_at", "pk"))
+    owners = sum(each.role == Role.OWNER for each in members)
+    for each in members:
+        last_owner = each.role == Role.OWNER and owners == 1
+        mine = each.pk == member.pk
+        may_touch = may(member, May.INVITE) and (each.role != Role.OWNER or may(member, May.OWN))
+        each.roles = grantable(member) if may_touch and not last_owner else []  # type: ignore[attr-defined]
+        each.removable = (may_touch or mine) and not last_owner  # type: ignore[attr-defined]
+    invitations: list[Invitation] = []
+    if may(member, May.INVITE):
+        invitations = list(member.workspace.invitations.open().select_related("created_by").order_by("-created_at"))  # type: ignore[attr-defined]
+        for invitation in invitations:
+            invitation.url = request.build_absolute_uri(invitation.get_absolute_url())  # type: ignore[attr-defined]
+    context = {
+        "form": form or WorkspaceForm(initial={"name": member.workspace.name}),
+        "invite_form": invite_form or InviteForm(actor=member),
+        "member": member,
+        "members": members,
+        "invitations": invitations,
+        "may_rename": may(member, May.RENAME),
+        "may_invite": may(member, May.INVITE),
+        "matrix": [(what.value, [(role.label, what in MATRIX[role]) for role in reversed(Role)]) for what in May],
+        "roles": [role.label for role in reversed(Role)],
+    }
+    refused = (form is not None and form.errors) or (invite_form is not None and invite_form.errors)
+    return render(request, "workspaces/workspace_settings.html", context, status=422 if refused else 200)

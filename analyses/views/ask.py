@@ -8,13 +8,14 @@ from django.contrib.auth.decorators import login_required
 from django.db.models import OuterRef, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_POST
 from django.views.decorators.vary import vary_on_headers
 from django_htmx.middleware import HtmxDetails
 
 from analyses.actions import RunRefused, start_run
 from analyses.models import ENDED, Corpus, CorpusVersion, Run
 from analyses.run_forms import DEFAULTS, RunForm, again
+from analyses.sample import load_sample
 from analyses.views.run_lists import counts, listed
 from workspaces.access import demand, membership
 from workspaces.models import Member
@@ -42,6 +43,16 @@ def ask(request: HtmxHttpRequest, workspace: str) -> HttpResponse:
         return render(request, "analyses/_recent_runs.html", _recent(member))
     start, missing = _start_of_form(request, member)
     return _page(request, member, RunForm(versions=latest_versions(member), initial=start), missing)
+
+
+@login_required
+@require_POST
+def sample_load(request: HttpRequest, workspace: str) -> HttpResponse:
+    """The sample corpus, for a workspace that was made after the first."""
+    member = membership(request, workspace)
+    demand(member, May.ASK)
+    corpus = load_sample(member.workspace, member.user)
+    return redirect(f"{member.workspace.get_absolute_url()}?corpus={corpus.key}")
 
 
 def latest_versions(member: Member) -> list[CorpusVersion]:

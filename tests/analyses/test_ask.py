@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from analyses import run_forms
-from analyses.models import Run, Status
+from analyses.models import Corpus, Run, Status
 from analyses.run_forms import SHOWN, LimitField, RunForm, again, written
 from rlm.limits import Limits
 from tests.workspaces.cast import Cast, make_cast, make_corpus, make_plain_run
@@ -230,6 +230,19 @@ def test_a_new_workspace_is_shown_what_to_do(cast: Cast) -> None:
     assert sample
     ask(cast, question="Who saw the light?", corpus=corpus.key)  # what that form sends
     assert Run.objects.get().corpus_version == corpus.latest
+
+
+def test_the_sample_corpus_is_loaded_once_on_request(cast: Cast) -> None:
+    client = cast.client(cast.ed)
+    assert "Load the sample corpus" in text(client.get(cast.url()))
+    page = client.post(cast.url("sample"), follow=True)
+    corpus = Corpus.objects.get()
+    assert page.redirect_chain == [(cast.url(f"?corpus={corpus.key}"), 302)]
+    assert corpus.sample_questions[0] in text(page)
+    assert corpus.latest.document_count == 24  # type: ignore[union-attr]
+    assert "Load the sample corpus" not in text(page)
+    client.post(cast.url("sample"))
+    assert Corpus.objects.count() == 1
 
 
 def test_recent_runs_ask_for_themselves_only_while_one_is_under_way(cast: Cast) -> None:

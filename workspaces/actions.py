@@ -1,0 +1,106 @@
+"""Verbs that change who is in a workspace. Each checks its rule with the workspace's row held, so none slips past another."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.utils import timezone
+
+from workspaces.models import Invitation, Member, User, Workspace
+from workspaces.roles import May, may
+
+Role = Member.Role
+
+
+class Refused(ValueError):
+    """It cannot be done; the message says why, to the person who tried."""
+
+
+def _hold(workspace_id: int) -> Workspace:
+    return Workspace.objects.select_for_update().get(pk=workspace_id)
+
+
+def _fresh(member: Member) -> Member:
+    """The member as the row stands now; gone is refused."""
+    found = Member.objects.select_related("user", "workspace").filter(pk=member.pk).first()
+    if found is None:
+        raise Refused("That person is not a member any more.")
+    return found
+
+
+def _keep_an_owner(member: Member) -> None:
+    others = Member.objects.filter(workspace=member.workspace_id, role=Role.OWNER).exclude(pk=member.pk)
+    if member.role == Role.OWNER and not others.exists():
+        raise Refused("A workspace has at least one owner. Make somebody else an owner first.")
+
+
+def _demand(actor: Member, what: May, sentence: str) -> None:
+    if not may(actor, what):
+        raise Refused(sentence)
+
+
+@transaction.atomic
+def change_role(actor: Member, member: Member, role: str) -> Member:
+    _hold(member.workspace_id)
+    actor, member = _fresh(actor), _fresh(member)
+    _demand(actor, May.INVITE, "Only owners and admins change roles.")
+    if Role.OWNER in (role, member.role):
+        _demand(actor, May.OWN, "Only an owner makes or changes owners.")
+    if role not in Role.values:
+        raise Refused(f"There is no role “{role}”.")
+    if role != Role.OWNER:
+        _keep_an_owner(member)
+    member.role = role
+    member.save(update_fields=["role"])
+    return member
+
+
+@transaction.atomic
+def remove_member(actor: Member, member: Member) -> None:
+    """Take a person out; one who takes out themselves leaves."""
+    _hold(member.workspace_id)
+    actor, member = _fresh(actor), _fresh(member)
+    if actor.pk != member.pk:
+        _demand(actor, May.INVITE, "Only owners and admins remove members.")
+        if member.role == Role.OWNER:
+            _demand(actor, May.OWN, "Only an owner removes an owner.")
+    _keep_an_owner(member)
+    member.delete()
+
+
+@transaction.atomic
+def invite(actor: Member, *, role: str, email: str = "") -> Invitation:
+    _demand(actor, May.INVITE, "Only owners and admins invite.")
+    if role == Role.OWNER:
+        _demand(actor, May.OWN, "Only an owner invites owners.")
+    email = email.strip().lower()
+    if email and actor.workspace.members.filter(user__email=email).exists():
+        raise Refused(f"{email} is a member already.")
+    return Invitation.objects.create(workspace=actor.workspace, role=role, email=email, created_by=actor.user)
+
+
+def revoke_invitation(invitation: Invitation) -> None:
+    Invitation.objects.filter(pk=invitation.pk, accepted_at=None, revoked_at=None).update(revoked_at=timezone.now())
+
+
+@transaction.atomic
+def accept_invitation(invitation: Invitation, user: User) -> Member:
+    """Make this person a member. Of two who use one link at once, one is told that it is over."""
+    _hold(invitation.workspace_id)
+    now = timezone.now()
+    there = Member.objects.filter(workspace=invitation.workspace_id, user=user).first()
+    if there is not None:
+        return there  # the link stays for who it was meant for
+    if invitation.email and not _confirmed(user, invitation.email):
+        raise Refused(
+            f"This invitation is for {invitation.email}. Sign in with an account on which that address is confirmed."
+        )
+    open_still = Invitation.objects.open().filter(pk=invitation.pk)
+    if not open_still.update(accepted_at=now, accepted_by=user):
+        raise Refused("This invitation is over. Ask for a new one.")
+    return Member.objects.create(workspace_id=invitation.workspace_id, user=user, role=invitation.role)
+
+
+def _confirmed(user: User, email: str) -> bool:
+    from allauth.account.models import EmailAddress
+
+    return bool(EmailAddress.objects.filter(user=user, email__iexact=email, verified=True).exists())
