@@ -170,6 +170,20 @@ for title, frame, plan in usable[:1]:
     print(answer[:1500])
 print("usable:", len(usable))"""
 
+LAST: Final = """\
+have = globals()
+quotes = have.get("quotes") or []
+if not quotes and "tasks" in have and "pick" in have:  # the children were asked, but are not heard any more
+    quotes = [quote for task in tasks for quote in pick(task["passages"], task["weights"], "", only, prefer, task["title"])]
+best = sorted(quotes, key=lambda quote: -quote["score"])[:5]
+quoted = "\\n\\n".join(f"> {one['quote']}\\n>\\n> — {one['title']}, character {one['offset']:,}" for one in best)
+answer = have.get("answer") or ("Cut short by a limit; the best of what was found:\\n\\n" + quoted if best else "The run ended before anything was found.")
+FINAL(answer)"""
+
+LAST_CHILD: Final = """\
+quotes = globals().get("quotes") or globals().get("answer") or []
+FINAL(quotes)"""
+
 SIMPLE: Final = """\
 import re
 texts = [context] if isinstance(context, str) else [str(one.get("text", one)) if isinstance(one, dict) else str(one) for one in context]

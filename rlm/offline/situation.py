@@ -68,6 +68,12 @@ class Situation:
         return "batch_llm_query" in self.system
 
     @property
+    def calls(self) -> int:
+        """How many calls the whole run may have, this one included."""
+        match = re.search(r"([\d,]+) calls in the whole run", self.first)
+        return int(match[1].replace(",", "")) if match else 500
+
+    @property
     def child(self) -> bool:
         return bool(self.instruction) or "There is no separate instruction" in self.first
 
@@ -88,6 +94,8 @@ class Situation:
                 (line.strip() for line in reversed(lines) if re.match(r"[\w.]+(?:Error|Exception|Interrupt)\b", line)),
                 "an error",
             )
+        if "Your reply was cut off at its greatest length" in last:
+            return "a reply here may not be as long as its cell has to be"
         if "was not accepted: it does not satisfy the schema" in last:
             return "schema"
         return ""

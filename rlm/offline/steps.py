@@ -15,6 +15,7 @@ from rlm.offline.words import EMPTY
 NAME = "offline extractive model, not a language model"
 QUOTE = "Quote, word for word, the sentences that bear on the question; each with title, offset, time and speaker. At most 6, best first; [] if none does."
 HAND_ON = "Hand each of these documents to a child of its own, which quotes the sentences that bear on the question. Return all quotes in one list."
+FEW, MOST = 5, 60  # calls a run; under the first no child is worth its call, the second is never reached
 MANY = 20  # documents; over this the work goes down two levels
 
 
@@ -163,7 +164,7 @@ def _search(s: Situation, plan: Plan) -> Step:
 def _ask(s: Situation, plan: Plan) -> Step:
     if re.search(r"passages, 0 with the words", s.output):
         return Step("Not one passage has the words.", "quotes = []\nprint('quotes: 0')")
-    if not s.parallel:
+    if not s.parallel or s.calls < FEW:
         values = {"looks_for": plan.looks_for, "only": list(plan.only), "prefer": list(plan.prefer)}
         return Step(
             "I may start no children here, so I read the best passages myself.",
@@ -172,7 +173,12 @@ def _ask(s: Situation, plan: Plan) -> Step:
     handed = f"\nOnly: {' | '.join(plan.only)}" if plan.only else ""
     handed += f"\nPrefer: {' | '.join(plan.prefer)}" if plan.prefer else ""
     handed += f"\nQuestion: {s.question}"
-    if s.shape.documents > MANY:
+    if s.calls < MOST:  # as many children as there may be; the rest is read here, as if it had failed
+        run = drivers.ASK_EACH.format(form=drivers.QUOTES, ask=QUOTE + handed).replace(
+            "in tasks]", f"in tasks[: {s.calls - 2}]"
+        )
+        said = f"The run may have {s.calls} calls in all, so the best passages go to {s.calls - 2} children."
+    elif s.shape.documents > MANY:
         run = drivers.ASK_GROUPS.format(form=drivers.QUOTES, ask=HAND_ON + handed)
         said = "Children take six documents each, and start a child for every one. Each gets its passages by reference."
     else:
@@ -206,12 +212,7 @@ def _recover(s: Situation) -> Step:
 
 
 def _last(child: bool) -> str:
-    if child:
-        return 'FINAL(globals().get("quotes") or [])'
-    return (
-        'quoted = "\\n\\n".join(f"> {one[\'quote\']}\\n>\\n> — {one[\'title\']}" for one in globals().get("quotes") or [])\n'
-        'FINAL(globals().get("answer") or quoted or "The run ended before anything was found.")'
-    )
+    return cell(run=drivers.LAST_CHILD if child else drivers.LAST)
 
 
 # children
