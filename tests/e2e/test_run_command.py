@@ -6,13 +6,15 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.instance import PROJECT, Instance, clean_environment, wait_until
+from tests.scripted.fixture import Scripted
 
 pytestmark = [pytest.mark.serial, pytest.mark.firejail, pytest.mark.timeout(180)]
 
@@ -151,3 +153,61 @@ def test_help_and_wrong_arguments_are_answered_at_once() -> None:
     assert "RLMWEB_DATA" in run("--help").stdout
     wrong = run("--sett")
     assert wrong.returncode == 2 and "--setup" in wrong.stdout
+
+
+def manage(instance: Instance, code: str) -> str:
+    """Run a piece of Python in the instance's Django, and give what it prints."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", "shell", "--no-imports", "-c", code],
+        cwd=PROJECT,
+        env=instance.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_ctrl_c_closes_the_runs_under_way_and_keeps_what_they_have(
+    tmp_path: Path, scripted: Callable[..., Scripted]
+) -> None:
+    """One waits for a model that is silent, one is in a cell that never ends: neither holds up the end."""
+    fence = "```"
+    endpoint = scripted(
+        {
+            "rules": [
+                {"match": "a silent model", "turn": 1, "reply": {"text": "never said", "delay": 300}},
+                {"match": "an endless cell", "turn": 1, "reply": f"{fence}repl\nwhile True: pass\n{fence}"},
+            ],
+            "replies": [f"{fence}repl\nprint('so far')\n{fence}"],
+        }
+    )
+    one = Instance(
+        tmp_path / "data", OPENAI_BASE_URL=endpoint.base_url, OPENAI_API_KEY="none", OPENAI_MODEL="m"
+    ).start()
+    try:
+        one.wait_for_line(r"rlmweb is at ")
+        one.wait_until_well()
+        manage(
+            one,
+            "from analyses.actions import start_run; from workspaces.local import local_owner\n"
+            "user, _ = local_owner(); workspace = user.memberships.first().workspace\n"
+            "for question in ('a silent model', 'an endless cell'):\n"
+            "    start_run(workspace, user, question=question)",
+        )
+        under_way = (
+            "from analyses.models import Cell, Run\n"
+            "print(*Run.objects.order_by('pk').values_list('status', flat=True), Cell.objects.count())"
+        )
+        wait_until(
+            lambda: manage(one, under_way).split() == ["running", "running", "4"], 40, lambda: manage(one, under_way)
+        )
+    finally:
+        took = one.end(signal.SIGINT)
+    assert took < 5
+    assert set(manage(one, under_way).split()[:2]) <= {"stopped", "queued"}, "closed, or given back"
+    kept = manage(
+        one, "from analyses.models import Cell\nprint(Cell.objects.filter(output__contains='so far').count())"
+    )
+    assert kept.strip() == "2"
