@@ -28,9 +28,10 @@ class Output:
 
     def install(self) -> None:
         raw = _Raw(self)
-        sys.stdout = io.TextIOWrapper(raw, "utf-8", "backslashreplace", newline="\n", write_through=True)
-        sys.stderr = io.TextIOWrapper(raw, "utf-8", "backslashreplace", newline="\n", write_through=True)
-        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
+        out, err = (io.TextIOWrapper(raw, "utf-8", "backslashreplace", newline="\n", write_through=True) for _ in range(2))
+        self.streams = out, err
+        sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
+        sys.stderr = sys.__stderr__ = err  # type: ignore[misc]
         start = _thread.start_new_thread
 
         def start_in_context(function: Callable[..., Any], args: Any, kwargs: Any = None) -> int:
@@ -59,6 +60,7 @@ class Output:
     def begin(self, number: int) -> None:
         self.now = number
         self.cell.set(number)
+        sys.stdout, sys.stderr = self.streams  # whatever an earlier cell has put there
         self.kept.clear()
 
     def end(self) -> str:

@@ -223,6 +223,7 @@ class Repl:
         signal.signal(signal.SIGINT, self._interrupt)
         signal.signal(signal.SIGPROF, self._interrupt)
         signal.signal(signal.SIGXCPU, self._interrupt)
+        signal.signal(signal.SIGALRM, self._interrupt)  # a value that takes too long to show
         signal.setitimer(signal.ITIMER_PROF, self.cpu_seconds, CPU_GRACE)
 
     def _disarm(self) -> None:
@@ -232,15 +233,17 @@ class Repl:
     def _interrupt(self, number: int, frame: Any) -> None:
         if not self.running:
             return
-        self._interrupts += 1
-        if number != signal.SIGINT and self._interrupts > 2:
+        cpu = number in (signal.SIGPROF, signal.SIGXCPU)
+        self._interrupts += cpu
+        if cpu and self._interrupts > 2:
             signal.signal(signal.SIGXCPU, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGXCPU)
-        raise Interrupted("the CPU limit of a cell was reached" if number != signal.SIGINT else "the cell was interrupted")
+        raise Interrupted("the CPU limit of a cell was reached" if cpu else "the cell was interrupted")
 
     def tell_variables(self) -> None:
         rows: list[dict[str, Any]] = []
         signal.signal(signal.SIGINT, self._interrupt)
+        signal.signal(signal.SIGALRM, self._interrupt)
         try:
             try:
                 self.running = True

@@ -6,10 +6,13 @@ import datetime
 import decimal
 import inspect
 import reprlib
+import signal
+import threading
 import types
 from typing import Any
 
 MAX_NAMES = 500
+PATIENCE = 0.2  # seconds for the size and preview of one value of a class we do not know
 SAFE = (str, bytes, bytearray, int, float, complex, bool, type(None), list, dict, tuple, set, frozenset,
         datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal)  # fmt: skip
 
@@ -21,13 +24,21 @@ short.maxlevel = 3
 
 def describe(name: str, value: Any, original: Any) -> dict[str, Any]:
     kind = type(value)
-    return {
-        "name": name[:100],
-        "type": kind.__name__[:60],
-        "size": size_of(value),
-        "preview": preview(value),
-        "is_context": value is original,
-    }
+    row = {"name": name[:100], "type": kind.__name__[:60], "size": "", "preview": "", "is_context": value is original}
+    timed = kind not in SAFE and threading.current_thread() is threading.main_thread()
+    try:
+        if timed:
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+        row["size"] = size_of(value)
+        row["preview"] = preview(value)
+    except KeyboardInterrupt:
+        if not timed or signal.getitimer(signal.ITIMER_REAL)[0]:
+            raise  # from outside
+        row["preview"] = "(no preview: it takes too long)"
+    finally:
+        if timed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    return row
 
 
 def size_of(value: Any) -> str:
@@ -45,7 +56,9 @@ def size_of(value: Any) -> str:
             return f"{len(value):,} items"
         if isinstance(value, types.FunctionType):
             return str(inspect.signature(value))[:60]
-    except Exception:  # noqa: BLE001 (a value's own methods may do anything)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 (a value's own methods may do anything)
         return ""
     return ""
 
@@ -67,7 +80,9 @@ def preview(value: Any) -> str:
             text = (inspect.getdoc(value) or "").split("\n")[0]
         else:
             text = short.repr(value)
-    except Exception as error:  # noqa: BLE001 (a value's own __repr__)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 (a value's own __repr__)
         text = f"(no preview: {type(error).__name__})"
     text = " ".join(text.split()).encode("utf-8", "replace").decode()
     return text if len(text) <= 160 else text[:159] + "…"
