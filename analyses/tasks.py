@@ -11,3 +11,11 @@ def execute_run(run_id: int) -> None:
     from analyses.worker import worker
 
     worker().take(run_id)
+
+
+@shared_task(name="analyses.process_upload")
+def process_upload(upload_id: int) -> None:
+    """Take in the files of an upload: decode, pack, make the corpus version."""
+    from analyses.ingest import uploads
+
+    uploads.process(upload_id)

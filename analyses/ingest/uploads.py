@@ -565,7 +565,7 @@ def wake(upload: Upload) -> None:
 
 
 def _send(upload_id: int) -> None:
-    from analyses.ingest_tasks import process_upload
+    from analyses.tasks import process_upload
 
     try:
         process_upload.delay(upload_id)
