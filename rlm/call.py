@@ -37,6 +37,7 @@ MESSAGE_TOKENS = 16  # allowed for the envelope of one message
 LAST_BYTES = 6_000  # of the message that asks for a partial answer
 LAST_REPLY = 1_024  # tokens of the reply to it
 DISPLAY_CHARS = 20_000  # of an answer, in the event that tells of it
+BIG = 1 << 20  # bytes; what reads a larger value whole is done in a thread
 
 
 class Call:
@@ -87,7 +88,7 @@ class Call:
                 log.exception("call %d could not be closed", self.spec.number)
             self.rest()
             self.run.closed(self)
-            self._tell_end(outcome)
+            await self._tell_end(outcome)
         return outcome
 
     def end(self, ending: Ending) -> None:
@@ -157,11 +158,15 @@ class Call:
             self._at_work = True
             self.run.slots.recall()
 
-    def _tell_end(self, outcome: Outcome) -> None:
+    async def _tell_end(self, outcome: Outcome) -> None:
         display: Any = None
-        if outcome.answer is not None:
+        answer = outcome.answer
+        if answer is not None:
             try:
-                display = outcome.answer.plain(max_chars=DISPLAY_CHARS)
+                if answer.nbytes > BIG:
+                    display = await asyncio.to_thread(answer.plain, max_chars=DISPLAY_CHARS)
+                else:
+                    display = answer.plain(max_chars=DISPLAY_CHARS)
             except Exception as error:  # a value is made by a cell: whatever is wrong with it must not end the run
                 display = f"[an answer that cannot be shown: {type(error).__name__}]"
         self.run.emit(
@@ -231,12 +236,11 @@ class Call:
         ``last``: the request that was set aside from the start. Raises ModelError or LimitReached.
         """
         run = self.run
-        self.turn += 1
         max_tokens = max_tokens or run.reply_tokens
         await run.control.until_running()
         await run.slots.take(self.spec.number)
         try:
-            if tools and not self._reported:
+            if tools and not self._told:
                 self._appended += len(json.dumps(tools).encode())
             prompt = self.bound
             if last and self.spec.number == 1:
@@ -252,6 +256,7 @@ class Call:
             run.slots.give()
 
     async def _send(self, hold: int, max_tokens: int, tools: Sequence[dict[str, Any]] | None) -> ModelReply:
+        self.turn += 1
         run, cell, call = self.run, self.turn, self.spec.number
         streamed = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 from rlm.call import Call
 from rlm.probe import fenced
@@ -43,7 +44,8 @@ async def opening(call: Call) -> str:
     if cut:
         call.note(cut)
     task = run.spec.question if spec.parent is None else spec.instruction
-    schema = f"\n\nThe answer must satisfy this JSON Schema:\n{spec.schema}" if spec.schema is not None else ""
+    wanted = json.dumps(spec.schema, ensure_ascii=False) if spec.schema is not None else ""
+    schema = f"\n\nThe answer must satisfy this JSON Schema:\n{wanted}" if wanted else ""
     if spec.parent is not None and spec.context.type_name == "str" and text == task:
         return f"# Task\n{task}"
     return f"# Text\n{fenced(text)}\n\n{cut}\n\n# {'Question' if spec.parent is None else 'Task'}\n{task}{schema}"

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from rlm import identity
-from rlm.call import Call
+from rlm.call import BIG, Call
 from rlm.codeact import CodeactCall
 from rlm.control import Control
 from rlm.direct import DirectCall
@@ -18,7 +18,7 @@ from rlm.react import ReactCall
 from rlm.recursive import RecursiveCall
 from rlm.replies import Model
 from rlm.requests import digest_of
-from rlm.run import BIG, Run
+from rlm.run import Run
 from rlm.schemas import schema_error
 from rlm.spec import CallSpec, Ending, Outcome, RunResult, RunSpec
 from sandbox import JailPool, Value

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from rlm import compaction, wording
-from rlm.call import LAST_REPLY
+from rlm.call import BIG, LAST_REPLY
 from rlm.cellcall import CellCall
 from rlm.events import CellKind
 from rlm.parsing import Parsed, parse, split_thinking
 from rlm.probe import clip, probe
 from rlm.prompts import system_prompt
 from rlm.replies import ModelError, ModelReply
-from rlm.run import BIG, Run
+from rlm.run import Run
 from rlm.schemas import problems
 from rlm.spec import CallSpec, Ending, Outcome
 from rlm.toolsources import describe_tools

@@ -7,9 +7,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rlm import identity
+from rlm.call import BIG
 from rlm.files import FileError
 from rlm.ledger import LimitReached
-from rlm.run import BIG, describe
+from rlm.run import describe
 from rlm.schemas import schema_error
 from rlm.spec import Ending, Outcome, Tool
 from rlm.wording import unchanged_context

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rlm import identity
+from rlm.call import BIG
 from rlm.control import Control
 from rlm.events import CallQueued, Emit, Event
 from rlm.files import Files
@@ -23,7 +24,6 @@ from sandbox import Jail, JailPool, Value
 if TYPE_CHECKING:
     from rlm.call import Call
 
-BIG = 1 << 20  # bytes; what reads a larger value whole is done in a thread
 TITLE = 120  # characters
 
 
@@ -154,7 +154,7 @@ class Run:
             identity=call_identity, strategy="direct" if plain else self.spec.strategy,
             model=model or self.model_at(depth), dialect=self.dialect, context=context, leaf=leaf,
             instruction=instruction, schema=schema, tools=tools, plain=plain,
-            title=title or clip_line(instruction or (context.head(TITLE) if context.type_name == "str" else ""), TITLE),
+            title=clip_line(title or title_of(context, instruction), TITLE),
         )  # fmt: skip
         self.calls += 1
         self.depth = max(self.depth, depth)
@@ -188,6 +188,17 @@ class Run:
         ending = Ending("limit", sentence, last=True)
         self.end(ending)
         return Ending("limit", sentence)
+
+
+def title_of(context: Value, instruction: str) -> str:
+    """Name a call for people: by its document's title, else by what it is to do, else by how its text begins."""
+    if context.type_name == "dict" and len(context.skeleton) < BIG:
+        title = context.tree().get("title")
+        if isinstance(title, str) and title.strip():
+            return title
+    if instruction.strip():
+        return instruction.strip().partition("\n")[0]
+    return context.head(TITLE) if context.type_name == "str" else context.shape
 
 
 def describe(outcome: Outcome, number: int) -> str:
