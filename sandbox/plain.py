@@ -244,7 +244,7 @@ class Display(Tables):
             return self._text(x)
         if x is None or kind in (bool, int):
             self.room -= 8
-            return x if x is None or kind is bool or abs(x) < 1 << 53 else str(x)
+            return x if x is None or kind is bool or abs(x) < 1 << 53 else digits(x)
         if kind is float:
             self.room -= 12
             return x if math.isfinite(x) else repr(x)
@@ -356,6 +356,11 @@ def clean(text: str) -> str:
     if "\0" in text:
         text = text.replace("\0", "\u2400")
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def digits(x: int) -> str:
+    """Decimal, or hexadecimal where Python would refuse so many digits."""
+    return str(x) if x.bit_length() < 10_000 else hex(x)
 
 
 def _texty(y: bytes | bytearray) -> bool:
