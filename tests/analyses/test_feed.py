@@ -1,0 +1,201 @@
+"""The feed: one reading for all viewers, the right frame for each, nothing after they may not look."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from channels.layers import get_channel_layer
+
+from analyses import feed, live
+from analyses.feed import Feed, Viewer
+from analyses.models import Run
+from tests.factories import Rows, make_run, make_user, make_workspace
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "LINGER", 0.05)
+    monkeypatch.setattr(feed, "AFTER_END", 0.1)
+    monkeypatch.setattr(feed, "UNASKED", 0.2)
+
+
+class Page:
+    """A viewer that keeps what it got."""
+
+    def __init__(self, at: int, who: tuple[str, Any]) -> None:
+        self.frames: list[str] = []
+        self.closed: int | None = None
+        self.viewer = Viewer(at, who, self._send, self._close)
+
+    async def _send(self, frame: str) -> None:
+        self.frames.append(frame)
+
+    async def _close(self, code: int) -> None:
+        self.closed = code
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        found = re.findall(r'data-seq="(\d+)" data-from="(\d+)"></span>$', "\n".join(self.frames), re.M)
+        return [(int(start), int(end)) for end, start in found]
+
+    async def reaches(self, seq: int) -> None:
+        await until(lambda: bool(self.spans) and self.spans[-1][1] >= seq)
+
+
+async def until(happened: Any) -> None:
+    for _ in range(300):
+        if happened():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not happen within 6 s")
+
+
+class Stage:
+    def __init__(self, shape: str = "running") -> None:
+        self.owner = make_user()
+        self.workspace = make_workspace(self.owner)
+        self.run = make_run(self.workspace, shape)
+        self.rows = Rows(self.run)
+        self.root = self.run.call_set.filter(number=1).first()
+
+    def page(self, at: int | None = None) -> Page:
+        return Page(self.run.seq if at is None else at, ("user", self.owner.pk))
+
+    async def write(self, *args: Any, **fields: Any) -> Any:
+        return await sync_to_async(self.rows.call)(*args, **fields)
+
+
+async def wake(run: Run) -> None:
+    await get_channel_layer().group_send(live.group(run.pk), {"type": "run.advanced"})
+
+
+async def test_every_viewer_gets_an_unbroken_chain_of_frames() -> None:
+    stage = await sync_to_async(Stage)()
+    first, late = stage.page(), stage.page(at=3)
+    watched = Feed.of(stage.run.pk)
+    await watched.join(first.viewer)
+    for _ in range(3):
+        await stage.write(stage.root, 4)
+        await wake(stage.run)
+        await asyncio.sleep(0.12)
+    await watched.join(late.viewer)
+    await stage.write(stage.root, 4)
+    await wake(stage.run)
+    for page, began in ((first, stage.page().spans and 0 or first.spans[0][0]), (late, 3)):
+        await page.reaches(stage.run.seq)
+        at = began
+        for start, end in page.spans:
+            assert start == at and end >= start
+            at = end
+    watched.leave(first.viewer)
+    watched.leave(late.viewer)
+
+
+async def test_viewers_at_the_same_seq_share_one_rendering() -> None:
+    stage = await sync_to_async(Stage)()
+    watched = Feed.of(stage.run.pk)
+    pages = [stage.page() for _ in range(50)]
+    for page in pages:
+        await watched.join(page.viewer)
+    await until(lambda: all(page.frames for page in pages))
+    before = watched.turns
+    await stage.write(stage.root, 4)
+    await wake(stage.run)
+    for page in pages:
+        await page.reaches(stage.run.seq)
+    assert watched.turns - before <= 2
+    assert len({tuple(page.frames[1:]) for page in pages}) == 1
+    for page in pages:
+        watched.leave(page.viewer)
+
+
+async def test_feed_looks_by_itself_where_the_wake_up_was_lost() -> None:
+    stage = await sync_to_async(Stage)()
+    page = stage.page()
+    await Feed.of(stage.run.pk).join(page.viewer)
+    await until(lambda: page.frames)
+    await stage.write(stage.root, 4)  # and nobody says so
+    await page.reaches(stage.run.seq)
+    Feed.of(stage.run.pk).leave(page.viewer)
+
+
+async def test_end_of_the_run_closes_the_sockets_for_good() -> None:
+    stage = await sync_to_async(Stage)()
+    page = stage.page()
+    await Feed.of(stage.run.pk).join(page.viewer)
+    await sync_to_async(stage.rows.end)(answer="It is over.")
+    await wake(stage.run)
+    await until(lambda: page.closed is not None)
+    assert page.closed == 1000 and "It is over." in "".join(page.frames)
+
+
+async def test_member_who_was_removed_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "CHECK", 0.1)
+    stage = await sync_to_async(Stage)()
+    page = stage.page()
+    await Feed.of(stage.run.pk).join(page.viewer)
+    await until(lambda: page.frames)
+    await sync_to_async(stage.workspace.members.all().delete)()
+    await until(lambda: page.closed is not None)
+    assert page.closed == 4404
+
+
+async def test_revoked_share_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "CHECK", 0.1)
+    stage = await sync_to_async(Stage)()
+    share = await sync_to_async(stage.run.shares.create)()
+    page = Page(stage.run.seq, ("share", share.token))
+    await Feed.of(stage.run.pk).join(page.viewer)
+    await until(lambda: page.frames)
+    await sync_to_async(stage.run.shares.update)(revoked_at=stage.run.created_at)
+    await until(lambda: page.closed is not None)
+
+
+async def test_opened_part_gets_its_news_from_the_seq_at_which_it_was_fetched() -> None:
+    stage = await sync_to_async(Stage)("crowd")
+    await sync_to_async(Run.objects.filter(pk=stage.run.pk).update)(status="running")
+    page, other = stage.page(), stage.page()
+    watched = Feed.of(stage.run.pk)
+    await watched.join(page.viewer)
+    await watched.join(other.viewer)
+    await until(lambda: page.frames and other.frames)
+    fetched = stage.run.seq
+    child = await sync_to_async(stage.run.call_set.get)(number=9)
+    await sync_to_async(stage.rows.change)(child, notes=["asked again"])
+    await page.reaches(stage.run.seq)
+    watched.open(page.viewer, {"c9": fetched, "b9": fetched})
+    await until(lambda: "call-9-about" in "".join(page.frames))
+    assert "asked again" in "".join(page.frames) and "call-9-head" in "".join(page.frames)
+    assert "call-9-head" not in "".join(other.frames)
+    watched.leave(page.viewer)
+    watched.leave(other.viewer)
+
+
+async def test_growing_text_is_sent_and_moves_no_seq(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = await sync_to_async(Stage)()
+    child = await sync_to_async(stage.run.call_set.get)(number=5)
+    await sync_to_async(stage.rows.start)(child)
+    await sync_to_async(stage.rows.turn)(child)
+    texts: dict[tuple[int, int, str], str] = {}
+
+    async def read(run_id: int) -> dict[tuple[int, int, str], str]:
+        return dict(texts)
+
+    monkeypatch.setattr(live, "read", read)
+    page = stage.page()
+    await Feed.of(stage.run.pk).join(page.viewer)
+    await until(lambda: page.frames)
+    texts[5, 1, "reply"] = "I count the"
+    await wake(stage.run)
+    await until(lambda: "I count the" in page.frames[-1])
+    texts[5, 1, "reply"] = "I count the letters"
+    await wake(stage.run)
+    await until(lambda: "I count the letters" in page.frames[-1])
+    assert page.spans[-1] == (stage.run.seq, stage.run.seq)
+    Feed.of(stage.run.pk).leave(page.viewer)

@@ -1,0 +1,147 @@
+"""Frames: what they append, what they replace, how they are cut up, and what only pages with an opened part get."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from analyses import frames
+from analyses.frames import Painter
+from analyses.texts import clean
+from tests.factories import Rows, make_cell, make_run
+from tests.htmlcheck import is_inert
+
+pytestmark = pytest.mark.django_db
+
+
+def tops(frame: str) -> list[str]:
+    """The ids of what a frame replaces, and the targets of what it appends to, in order."""
+    found = re.findall(r'^<(?:ul hx-swap-oob="beforeend:#([\w-]+)"|[a-z]+ [^>]*?\bid="([\w-]+)")', frame, re.M)
+    return [f"+{target}" if target else name for target, name in found]
+
+
+def painted(run, start, **how):  # type: ignore[no-untyped-def]
+    return "".join(Painter(run).frames(start, {}, **how))
+
+
+def test_newborn_call_is_appended_to_the_cell_that_asked_for_it() -> None:
+    run = make_run(shape="running")
+    rows = Rows(run)
+    root = run.call_set.get(number=1)
+    before = run.seq
+    rows.call(root, 4)
+    found = tops(painted(run, before))
+    assert "+cell-1-4-children" in found
+    assert {"cell-1-4-head", "call-1-head"} <= set(found)  # their totals are new
+    assert found[-1] == "run-seq"
+
+
+def test_changed_cell_has_its_leaves_replaced_and_no_container() -> None:
+    run = make_run(shape="running")
+    cell = run.cell_set.get(call_number=4, number=1)
+    before = run.seq
+    Rows(run).ran(cell)
+    found = tops(painted(run, before, timeline=False))
+    assert {"cell-4-1-head", "cell-4-1-code", "cell-4-1-output", "call-4-head", "call-1-head"} <= set(found)
+    assert not [name for name in found if name.startswith("+")]
+    assert not {"cell-4-1", "call-4", "call-4-cells", "call-4-body", "tree"} & set(found)
+
+
+def test_frame_says_where_it_begins_and_ends() -> None:
+    run = make_run(shape="running")
+    assert painted(run, 7).endswith(f'<span id="run-seq" hidden data-seq="{run.seq}" data-from="7"></span>')
+
+
+def test_row_born_after_the_cursor_waits_for_the_next_frame() -> None:
+    run = make_run(shape="running")
+    painter = Painter(run)
+    stood = painter.seq
+    Rows(run).call(run.call_set.get(number=1), 4)  # written after the painter took its seq
+    assert "call-6" not in "".join(painter.frames(0, {}))
+    painter.advance()
+    assert 'id="call-6"' in "".join(painter.frames(stood, {}))
+
+
+def test_catch_up_is_cut_into_frames_that_each_begin_where_the_last_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "FRAME_MOST", 9_000)
+    run = make_run(shape="done")
+    made = Painter(run).frames(0, {})
+    assert len(made) > 3
+    at = 0
+    for frame in made:
+        end, start = map(int, re.search(r'data-seq="(\d+)" data-from="(\d+)"', frame).groups())  # type: ignore[union-attr]
+        assert start == at
+        at = end
+    assert at == run.seq
+
+
+def test_thirteenth_child_turns_the_list_into_a_crowd() -> None:
+    run = make_run()
+    rows = Rows(run)
+    rows.begin()
+    root = rows.call()
+    rows.start(root)
+    make_cell(rows, root)
+    for _ in range(12):
+        rows.call(root, 1)
+    before = run.seq
+    assert "cell-1-1-crowd" not in painted(run, 0)
+    rows.call(root, 1)
+    html = painted(run, before)
+    assert "cell-1-1-fan" in tops(html) and "+cell-1-1-children" not in tops(html)
+    assert "0 of 13 done" in html
+
+
+def test_child_of_a_crowd_goes_only_to_pages_that_opened_it() -> None:
+    run = make_run(shape="crowd")
+    rows = Rows(run)
+    child = run.call_set.get(number=9)
+    before = run.seq
+    rows.change(child, notes=["the endpoint was asked again after 2 s"])
+    painter = Painter(run)
+    assert "call-9-head" not in "".join(painter.frames(before, {}))
+    assert "cell-1-4-crowd" in "".join(painter.frames(before, {}))
+    assert tops("".join(painter.part("c9", before, {}))) == ["call-9-head"]
+    assert tops("".join(painter.part("b9", before, {}))) == ["call-9-about", "call-9-end"]
+    assert painter.part("b10", before, {}) == []
+
+
+def test_summary_of_a_crowd_can_be_held_back() -> None:
+    run = make_run(shape="crowd")
+    before = run.seq
+    Rows(run).change(run.call_set.get(number=9), notes=["n"])
+    painter = Painter(run)
+    assert painter.crowds("", before) == {(1, 4)}
+    assert "cell-1-4-crowd" not in "".join(painter.frames(before, {}, crowds=()))
+
+
+def test_live_text_goes_to_the_leaf_of_its_cell_while_it_is_written() -> None:
+    run = make_run(shape="running")
+    rows = Rows(run)
+    child = run.call_set.get(number=5)
+    rows.start(child)
+    rows.turn(child)
+    texts = {(5, 1, "reply"): "I look.\n\n```repl\nprint(context[:<b>", (1, 1, "reply"): "long done"}
+    found = Painter(run).written({(5, 1), (1, 1)}, texts)
+    assert list(found) == [""]
+    assert tops("".join(found[""])) == ["cell-5-1-reply"]
+    assert "print(context[:&lt;b&gt;" in found[""][0] and "```" not in found[""][0]
+
+
+def test_what_a_cell_printed_is_escaped_in_every_leaf() -> None:
+    evil = '</pre><script>alert(1)</script>" onload="x\x1b[31m\u202e'
+    evil = clean(evil)  # as whoever writes rows does; the rest is for the page
+    run = make_run()
+    rows = Rows(run)
+    rows.begin()
+    root = rows.call(title=evil, context_shape=evil)
+    rows.start(root)
+    cell = rows.turn(root)
+    rows.reply(cell, code=f"print('{evil}')", prose=evil, reasoning=evil)
+    rows.ran(cell, shown=evil, error=evil)
+    rows.finish(root, "failed", evil, answer={"<b>": evil}, name="<i>")
+    rows.end("failed", evil, answer=evil)
+    html = painted(run, 0)
+    assert is_inert(html) and "\x1b" not in html and "\u202e" not in html
+    assert "&lt;script&gt;alert(1)" in html

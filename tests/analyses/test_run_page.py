@@ -1,0 +1,180 @@
+"""The run's page: who sees it, what it costs, how answers look."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from analyses.models import Run
+from tests.factories import Rows, make_run, make_user, make_workspace
+from tests.htmlcheck import is_inert
+
+pytestmark = pytest.mark.django_db
+
+
+class Cast:
+    """Alice owns, Bob is a viewer, Charlie is outside."""
+
+    def __init__(self, shape: str = "done") -> None:
+        self.alice, self.bob, self.charlie = make_user(), make_user(), make_user()
+        self.workspace = make_workspace(self.alice, viewer=self.bob)
+        make_workspace(self.charlie)
+        self.run = make_run(self.workspace, shape)
+
+    def client(self, user: Any = None) -> Client:
+        client = Client()
+        if user:
+            client.force_login(user)
+        return client
+
+    def get(self, user: Any, path: str = "", **headers: str) -> Any:
+        return self.client(user).get(self.run.get_absolute_url() + path, headers=headers)
+
+
+PARTS = ["", "c/2/cells", "c/2/path", "c/1/4/children", "c/1/2/output", "answer"]
+
+
+@pytest.mark.parametrize("path", PARTS)
+def test_part_of_a_run_is_for_members_and_not_found_by_others(path: str) -> None:
+    cast = Cast()
+    assert cast.get(cast.alice, path).status_code == 200
+    assert cast.get(cast.bob, path).status_code == 200
+    assert cast.get(cast.charlie, path).status_code == 404
+    assert cast.get(None, path).status_code in (302, 404)
+
+
+@pytest.mark.parametrize("path", PARTS[1:])
+def test_part_of_a_run_is_there_for_a_share_until_it_is_revoked(path: str) -> None:
+    cast = Cast()
+    share = cast.run.shares.create(created_by=cast.alice)
+    assert cast.client().get(share.get_absolute_url() + path).status_code == 200
+    cast.run.shares.update(revoked_at=cast.run.created_at)
+    assert cast.client().get(share.get_absolute_url() + path).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["c/99/cells", "c/99/path", "c/1/99/children", "c/99/1/output"])
+def test_part_that_is_not_there_is_not_found(path: str) -> None:
+    cast = Cast()
+    assert cast.get(cast.alice, path).status_code == 404
+
+
+def test_stop_button_is_for_who_may_edit() -> None:
+    cast = Cast("running")
+    stop = reverse("run-stop", args=[cast.workspace.slug, cast.run.key])
+    assert b"Stop" in cast.get(cast.alice).content
+    assert b"btn-danger" not in cast.get(cast.bob).content
+    assert cast.client(cast.charlie).post(stop).status_code == 404
+    assert cast.client(cast.bob).post(stop).status_code == 403
+    assert cast.client(cast.alice).get(stop).status_code == 405
+    assert cast.client(cast.alice).post(stop).status_code == 302
+    assert Run.objects.get(pk=cast.run.pk).stop_requested_at
+
+
+@pytest.mark.parametrize("shape", ["running", "done", "crowd"])
+def test_page_asks_the_database_a_fixed_number_of_times(shape: str, django_assert_max_num_queries: Any) -> None:
+    cast = Cast(shape)
+    client = cast.client(cast.alice)
+    with django_assert_max_num_queries(13):
+        assert client.get(cast.run.get_absolute_url()).status_code == 200
+
+
+def test_page_of_an_ended_run_opens_no_socket() -> None:
+    cast = Cast()
+    assert b"ws-connect" not in cast.get(cast.alice).content
+    cast = Cast("running")
+    assert b'ws-connect="/ws/w/' in cast.get(cast.alice).content
+
+
+def test_page_shows_the_text_still_being_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    cast = Cast("running")
+    rows = Rows(cast.run)
+    child = cast.run.call_set.get(number=5)
+    rows.start(child)
+    rows.turn(child)
+
+    async def read(run_id: int) -> dict[tuple[int, int, str], str]:
+        return {(5, 1, "reply"): "I count the\x1b[2J letters", (4, 1, "output"): "half of the output"}
+
+    monkeypatch.setattr("analyses.live.read", read)
+    html = cast.get(cast.alice).content.decode()
+    assert "[2J letters" in html and "\x1b" not in html and "half of the output" in html
+
+
+def test_failed_run_says_why_and_what_to_do() -> None:
+    cast = Cast("failed")
+    html = cast.get(cast.alice).content.decode()
+    assert "The endpoint refused the key (401). Everything up to there is kept below" in html
+
+
+def answered(answer: Any, **fields: Any) -> str:
+    cast = Cast("")
+    rows = Rows(cast.run)
+    rows.begin()
+    rows.end(answer=answer, **fields)
+    return cast.get(cast.alice).content.decode()
+
+
+def test_text_answer_is_sanitised_markdown() -> None:
+    html = answered(
+        "# Five\n\n**bold** <script>alert(1)</script> [x](javascript:alert(1)) ![i](http://evil/x.png)\n\n- one"
+    )
+    assert "<h3>Five</h3>" in html and "<strong>bold</strong>" in html and "<li>one</li>" in html
+    assert is_inert(re.search(r'<section class="panel answer".*?</section>', html, re.S)[0])  # type: ignore[index]
+    assert "<img" not in html
+
+
+def test_list_of_records_is_a_table() -> None:
+    html = answered([{"speaker": "Vane", "hour": "02:10"}, {"speaker": "<b>", "note": {"a": 1}}], name="accounts")
+    assert "<table" in html and "&lt;b&gt;" in html and "returned from variable <b><code>accounts</code></b>" in html
+    assert "answer?as=csv" in html
+
+
+def test_nested_answer_is_a_folded_structure() -> None:
+    html = answered({"who": {"Vane": ["02:10", "02:20"]}, "count": 5})
+    assert "<details open><summary><b>who</b>" in html and "<b>count</b>" in html
+
+
+@pytest.mark.parametrize("answer", [0, False, 3.5, "", [], {}, [1, [2]], "x" * 100_000, [{"n": n} for n in range(500)]])
+def test_any_answer_gives_a_page(answer: Any) -> None:
+    html = answered(answer)
+    assert 'id="answer"' in html and len(html) < 250_000
+
+
+def test_answer_written_by_the_model_and_cut_short_by_a_limit_says_so() -> None:
+    html = answered("half", status="limit", reason="The run reached its limit of 500 calls.", partial=True)
+    assert "written by the model" in html and "Answer, partial" in html and "Ask again with a higher limit" in html
+
+
+def test_csv_of_an_answer_does_not_run_as_formulas() -> None:
+    cast = Cast("")
+    rows = Rows(cast.run)
+    rows.end(answer=[{"who": "=cmd|' /C calc'!A0", "n": -3}])
+    response = cast.get(cast.alice, "answer?as=csv")
+    assert response.content.decode().splitlines()[1] == "'=cmd|' /C calc'!A0,-3"
+    assert response["Content-Disposition"].startswith("attachment")
+    assert "sandbox" in response["Content-Security-Policy"]
+
+
+def test_whole_output_is_a_download_or_a_part_of_the_page() -> None:
+    cast = Cast()
+    assert cast.get(cast.alice, "c/1/2/output")["Content-Type"] == "text/plain; charset=utf-8"
+    assert b"data-whole-output" in cast.get(cast.alice, "c/1/2/output", hx_request="true").content
+
+
+def test_children_of_a_crowd_come_in_pages() -> None:
+    cast = Cast("crowd")
+    first = cast.get(cast.alice, "c/1/4/children").content.decode()
+    assert first.count('class="call"') == 50 and "50 left" in first and "children?after=51" in first
+    second = cast.get(cast.alice, "c/1/4/children?after=51").content.decode()
+    assert second.count('class="call"') == 50 and "Show more" not in second
+
+
+def test_path_of_a_call_leads_from_the_root_through_its_crowd() -> None:
+    cast = Cast("crowd")
+    steps = cast.get(cast.alice, "c/60/path").json()
+    assert [step["call"] for step in steps] == [1, 60]
+    assert steps[1] | {"crowd": True, "cell": 4, "from": 1, "after": 59} == steps[1]
