@@ -35,7 +35,6 @@ T = TypeVar("T")
 
 MESSAGE_TOKENS = 16  # allowed for the envelope of one message
 LAST_BYTES = 6_000  # of the message that asks for a partial answer
-LAST_REPLY = 1_024  # tokens of the reply to it
 DISPLAY_CHARS = 20_000  # of an answer, in the event that tells of it
 BIG = 1 << 20  # bytes; what reads a larger value whole is done in a thread
 
@@ -128,8 +127,10 @@ class Call:
         try:
             return await work()
         except asyncio.CancelledError:
-            if self.ending is None or self._task is None or self._task.uncancel() > 0:
+            if self.ending is None or self._task is None:
                 raise
+            while self._task.uncancel() > 0:  # a soft ending and a hard one may have come together
+                pass
             raise self.ending from None
         except LimitReached as limit:
             self.run.limit(limit.name, str(limit))
@@ -206,7 +207,7 @@ class Call:
             self._appended -= MESSAGE_TOKENS + len(tail.encode("utf-8", "replace"))
             self.messages.pop()
         self.add("user", f"{tail}\n\n{said}" if tail else said)
-        if self.spec.number == 1 and not self.run.ledger.fits(self.spec.model, self.bound, LAST_REPLY):
+        if self.spec.number == 1 and not self.run.ledger.fits(self.spec.model, self.bound, self.run.last_tokens):
             self.messages = sent
             self._appended = before - sum(_tokens(m) for m in unsent)
             room = LAST_BYTES - MESSAGE_TOKENS - len(said.encode()) - 100
@@ -248,7 +249,7 @@ class Call:
                 if number is None:
                     raise Ending("limit", "Nothing is left for a partial answer.")
             else:
-                after = (prompt + LAST_BYTES, LAST_REPLY) if standing and self.spec.number == 1 else None
+                after = (prompt + LAST_BYTES, run.last_tokens) if standing and self.spec.number == 1 else None
                 number, hold = await run.ledger.hold(self.spec.model, prompt, max_tokens, after)
                 max_tokens = hold.completion
             return await self._send(number, max_tokens, tools)

@@ -55,7 +55,7 @@ class CodeactCall(CellCall):
         self.add_last_word(
             f"{ending.reason} This is your last turn: reply with the best answer you can give now, no code."
         )
-        reply = await self.ask(max_tokens=min(1_024, self.run.reply_tokens), last=True)
+        reply = await self.ask(max_tokens=self.run.last_tokens, last=True)
         self.tell_reply(reply, "reply")
         text = parse(reply.text).prose
         return Outcome(ending.status, ending.reason, Value.of(answer_of(text)) if text else None, "", bool(text))

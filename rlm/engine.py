@@ -23,7 +23,7 @@ from rlm.schemas import schema_error
 from rlm.spec import CallSpec, Ending, Outcome, RunResult, RunSpec
 from sandbox import JailPool, Value
 
-__all__ = ["Control", "RunResult", "RunSpec", "solve"]
+__all__ = ["DIALECTS", "STRATEGIES", "Control", "RunResult", "RunSpec", "solve"]
 
 GRACE = 20.0  # seconds kept at the end of a run for a partial answer
 GRACE_SHARE = 0.1  # and at most this share of the run's seconds

@@ -67,6 +67,10 @@ class Ledger:
             short = self._short(want, standing)
             if short and not self._holds:
                 want, short = self._shortened(want, standing)
+            if short and not self._holds and last and self._last is None:
+                # The limit is too small for a request and a last one: then there will be no partial answer.
+                standing = None
+                want, short = self._shortened(self.size(model, prompt, completion), None)
             if not short:
                 self._count += 1
                 self._holds[self._count] = want

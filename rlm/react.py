@@ -63,7 +63,7 @@ class ReactCall(CellCall):
         self.add_last_word(
             f"{ending.reason} This is your last turn: write the best answer you can give now; call no tool."
         )
-        reply = await self.ask(max_tokens=min(1_024, self.run.reply_tokens), last=True)
+        reply = await self.ask(max_tokens=self.run.last_tokens, last=True)
         self.tell_reply(reply, "reply")
         text = split_thinking(reply.text)[1].strip()
         return Outcome(ending.status, ending.reason, Value.of(answer_of(text)) if text else None, "", bool(text))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from rlm import compaction, wording
-from rlm.call import BIG, LAST_REPLY
+from rlm.call import BIG
 from rlm.cellcall import CellCall
 from rlm.events import CellKind
 from rlm.parsing import Parsed, parse, split_thinking
@@ -46,9 +46,10 @@ class RecursiveCall(CellCall):
     async def last_words(self, ending: Ending) -> Outcome:
         """One last request turns what is in the REPL into a partial answer."""
         self.add_last_word(wording.last_word(ending.reason))
-        reply = await self.ask(max_tokens=min(LAST_REPLY, self.run.reply_tokens), last=True)
+        reply = await self.ask(max_tokens=self.run.last_tokens, last=True)
         parsed = parse(reply.text)
         code = parsed.code or parsed.final
+        self.requests.closed = "This is the last turn: no child calls."
         self.tell_reply(reply, "code" if code else "reply", code)
         if not code:
             text = parsed.prose or self._prose

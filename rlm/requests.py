@@ -34,6 +34,7 @@ class Requests:
         self._refused: set[str] = set()
         self._in_order = asyncio.Lock()  # fair: first come, first identified
         self._children: dict[int, tuple[Call, asyncio.Task[Outcome]]] = {}
+        self.closed = ""  # why no child may be started any more
         self.exchange: list[tuple[str, int, str]] = []
         self.answers: list[tuple[int, Value]] = []  # of this cell's children: (number, answer)
 
@@ -50,6 +51,8 @@ class Requests:
         if run.ending is not None:
             raise HostError(run.ending.reason)
         if request.name in CHILDREN:
+            if self.closed:
+                raise HostError(self.closed)
             return await self._child(request)
         try:
             return Value.of(self._plain(request))

@@ -13,7 +13,7 @@ from rlm.call import BIG
 from rlm.control import Control
 from rlm.events import CallQueued, Emit, Event
 from rlm.files import Files
-from rlm.ledger import Ledger, LimitReached
+from rlm.ledger import LEAST_REPLY, Ledger, LimitReached
 from rlm.prices import ceiling
 from rlm.probe import clip_line
 from rlm.replies import Model
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rlm.call import Call
 
 TITLE = 120  # characters
+LAST_REPLY = 1_024  # tokens of the reply that makes a partial answer
 
 
 class Run:
@@ -99,6 +100,12 @@ class Run:
     def reply_tokens(self) -> int:
         """The longest reply asked for: never more than a quarter of the window."""
         return max(16, min(self.limits.reply_tokens, self.window // 4))
+
+    @property
+    def last_tokens(self) -> int:
+        """The longest reply to the request for a partial answer; a small part of a small limit."""
+        limit = self.limits.completion_tokens
+        return min(LAST_REPLY, self.reply_tokens, max(LEAST_REPLY, limit // 4) if limit is not None else LAST_REPLY)
 
     def seconds_left(self) -> float:
         return max(0.0, self.limits.run_seconds - (time.monotonic() - self.started))

@@ -289,3 +289,50 @@ def test_limits_name_what_is_wrong() -> None:
     with pytest.raises(LimitsError, match="depth must be at least 0"):
         Limits.of({"depth": -1})
     assert Limits.of({"cost": None}).cost is None
+
+
+async def test_a_small_limit_still_lets_requests_out_that_fit(ask: Ask) -> None:
+    told = await ask({"default": cell("x = 1")}, limits={"prompt_tokens": 9_000})
+    assert told.result.status == "limit" and "9,000 prompt tokens" in told.result.reason
+    assert 1 <= told.server.stats()["requests"]
+    assert told.server.stats()["prompt_tokens"] <= 9_000
+
+
+async def test_the_last_cell_starts_no_children(ask: Ask) -> None:
+    last = "try:\n    await llm_query('x', 'child task')\nexcept Exception as e:\n    FINAL(str(e))"
+    script = {"rules": [{**LAST, "reply": cell(last)}], "default": cell("x = 1")}
+    told = await ask(script, limits={"turns": 2})
+    assert told.result.partial and "no child calls" in told.answer
+    assert told.result.calls == 1
+
+
+async def test_a_stop_during_the_last_request_ends_the_run(ask: Ask) -> None:
+    control, story = Control(), Story()
+    script = {
+        "rules": [{"match": "This is your last turn", "reply": {"text": cell("FINAL(1)"), "delay": 20}}],
+        "default": cell("x = 1"),
+    }
+    run = asyncio.create_task(ask(script, control=control, story=story, limits={"turns": 1}))
+    for _ in range(200):
+        if "last turn" in story.sent():
+            break
+        await asyncio.sleep(0.02)
+    control.stop("Enough.")
+    told = await run
+    assert (told.result.status, told.result.reason) == ("stopped", "Enough.")
+
+
+async def test_a_limit_and_a_stop_at_once_end_the_run_once(ask: Ask) -> None:
+    from rlm.events import TurnStarted
+
+    control, story = Control(), Story()
+    run = asyncio.create_task(
+        ask({"default": {"text": cell("x = 1"), "delay": 20}}, control=control, story=story, limits={"run_seconds": 1})
+    )
+    while not story.of(TurnStarted):
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.85)
+    control.stop("Stopped too.")
+    told = await run
+    assert told.result.status in ("limit", "stopped")
+    assert len(story.ends()) == 1
