@@ -3,6 +3,8 @@
 set -euo pipefail
 unset PYTHONPATH PYTHONHOME # a path from elsewhere would come before the project's own packages
 export PYTHONNOUSERSITE=1
+# uv brings certificates of its own; a machine's may know a proxy that those do not.
+[[ ! -e /etc/ssl/certs/ca-certificates.crt ]] || export UV_SYSTEM_CERTS=1
 
 say() { printf 'rlmweb: %s\n' "$*" >&2; }
 fail() {
@@ -41,9 +43,9 @@ apt_install() {
     ((EUID == 0)) || sudo="sudo "
     command -v apt-get >/dev/null ||
         fail "this needs $* (the names of Debian's packages), and there is no apt-get here: install them in this system's way, then type the same command again"
-    say "installing $* with apt-get"
     local install=(env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -q --no-install-recommends "$@")
     as_root true || fail "this needs $*, which only an administrator can install. Type: ${sudo}apt-get install $*"
+    say "installing $* with apt-get"
     # A new machine has no lists of packages yet; an old one may have lists of packages that are gone.
     quietly as_root "${install[@]}" 2>/dev/null ||
         { quietly as_root apt-get update -q && quietly as_root "${install[@]}"; } ||
@@ -104,9 +106,9 @@ install_sandbox() {
     local install=(.venv/bin/python -m sandbox install) why
     why=$("${install[@]}" 2>&1 </dev/null) && return
     if ((EUID != 0)) && [[ -z ${RLMWEB_SANDBOX_PREFIX:-} ]]; then
+        as_root true || fail "the jail's files belong in /opt, where only an administrator can write. Type: sudo .venv/bin/python -m sandbox install"
         say "installing the jail in /opt as root"
-        why=$(as_root env PYTHONDONTWRITEBYTECODE=1 PYTHONNOUSERSITE=1 "${install[@]}" 2>&1) && return
-        [[ -n $why ]] || why="Type: sudo .venv/bin/python -m sandbox install"
+        why=$(as_root env PYTHONDONTWRITEBYTECODE=1 PYTHONNOUSERSITE=1 ${UV_SYSTEM_CERTS:+UV_SYSTEM_CERTS=1} "${install[@]}" 2>&1) && return
     fi
     fail "the sandbox could not be installed: $why"
 }
