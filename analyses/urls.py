@@ -6,6 +6,7 @@ from analyses.views import ask, corpora, documents, run_lists, runs, shares, tra
 
 urlpatterns = [
     path("w/<slug:workspace>/", ask.ask, name="workspace-home"),
+    path("w/<slug:workspace>/sample", ask.sample_load, name="sample-load"),
     path("w/<slug:workspace>/runs/", run_lists.run_list, name="run-list"),
     path("w/<slug:workspace>/r/<str:key>/", runs.run_detail, name="run-detail"),
     path("w/<slug:workspace>/r/<str:key>/stop", runs.run_stop, name="run-stop"),

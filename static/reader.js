@@ -8,7 +8,11 @@ async function show() {
     const asked = new URLSearchParams(location.search);
     asked.delete("at");
     asked.set("c", `${range[1]}-${range[2]}`);
-    await htmx.ajax("GET", `?${asked}`, { target: "#text", select: "#text", swap: "outerHTML" });
+    const answer = await fetch(`?${asked}`, { headers: { "HX-Request": "true" } }).catch(() => null);
+    if (!answer?.ok) return;
+    const text = document.querySelector("#text");
+    text.outerHTML = await answer.text();
+    htmx.process(document.querySelector("#text"));
   }
   const cited = document.querySelector("#cited");
   if (!range && location.hash !== "#cited") return;

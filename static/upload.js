@@ -119,7 +119,12 @@ if (page && form) {
     await look();
   }
   async function look() { // the ledger as the server draws it; it asks again by itself
-    await htmx.ajax("GET", `${upload}ledger`, { target: "#upload-place", swap: "innerHTML" });
+    const response = await fetch(`${upload}ledger`, { headers: { "HX-Request": "true" } }).catch(() => null);
+    if (!response?.ok) return;
+    if (response.headers.has("HX-Redirect")) { location.assign(response.headers.get("HX-Redirect")); return; }
+    place.innerHTML = await response.text();
+    htmx.process(place);
+    paint();
   }
 
   // ————— the queue —————
@@ -172,7 +177,7 @@ if (page && form) {
   async function close() { // all sent: no more files will come, unless more are dropped
     if (working || telling || queue.length || !upload || closing) return;
     closing = true;
-    try { await post(`${upload}close`, new FormData()); await look(); } catch (error) { fail(error); }
+    try { await post(`${upload}close`, new URLSearchParams()); await look(); } catch (error) { fail(error); }
     closing = false;
   }
 
@@ -233,10 +238,12 @@ if (page && form) {
   }
 
   // ————— what is on its way, drawn over what the server has drawn —————
-  const units = bytes => {
-    let n = 0;
-    while (bytes >= 1024 && n < 3) { bytes /= 1024; n++; }
-    return `${n && bytes < 100 ? bytes.toFixed(1) : Math.round(bytes)} ${["bytes", "KB", "MB", "GB"][n]}`;
+  const units = bytes => { // as the server writes sizes
+    if (bytes < 1000) return `${Math.round(bytes)} bytes`;
+    for (const unit of ["kB", "MB", "GB"]) {
+      bytes /= 1000;
+      if (bytes < 1000 || unit === "GB") return `${bytes < 10 ? bytes.toFixed(1) : Math.round(bytes)} ${unit}`;
+    }
   };
   function paint() {
     let sent = done;

@@ -522,12 +522,24 @@ def sweep() -> int:
         )
         close(upload)
     now = timezone.now()
+    for upload in _abandoned(now)[:20]:
+        close(upload)
     free = Q(lease_expires_at=None) | Q(lease_expires_at__lt=now)
     found = list(waiting().filter(free).values_list("pk", flat=True)[:20])
     for pk in found:
         _in_background(pk)
     loose.sweep()
     return len(found)
+
+
+def _abandoned(now: datetime.datetime) -> Any:
+    """Open uploads of which all that was announced is settled: the tab was closed before it could say that this is all."""
+    unsettled = UploadFile.objects.exclude(state__in=SETTLED).values("upload_id")
+    fresh = UploadFile.objects.filter(settled_at__gt=now - datetime.timedelta(seconds=LEASE)).values("upload_id")
+    some = UploadFile.objects.values("upload_id")
+    return Upload.objects.filter(closed_at=None, finished_at=None, pk__in=some).exclude(
+        Q(pk__in=unsettled) | Q(pk__in=fresh)
+    )
 
 
 _busy: set[int] = set()

@@ -6,10 +6,12 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from analyses.ingest.limits import megabytes
 from analyses.models import Document
 from analyses.templatetags.run import amount
 
 register = template.Library()
+register.filter("size", megabytes)
 
 
 @register.filter

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models import Count, Exists, OuterRef, Q, Subquery
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from analyses import ingest
@@ -64,16 +66,14 @@ def corpus_list(request: HttpRequest, workspace: str) -> HttpResponse:
 
 
 def _under_way(request: HttpRequest, member: Member) -> Any:
-    """Uploads that are not finished, and those that made nothing, for a day: nobody should have to look for them."""
-    import datetime
-
-    from django.utils import timezone
-
+    """Uploads that are not a corpus yet, and for a day those that made none: nobody should have to look for them."""
     lately = timezone.now() - datetime.timedelta(days=1)
-    recent = Upload.objects.visible_to(request.user).filter(workspace=member.workspace, corpus=None)
-    files = Count("files", filter=~Q(files__state=UploadFile.State.READY))
-    shown = recent.filter(Q(finished_at=None) | Q(created_at__gt=lately)).annotate(unready=files)
-    return shown.exclude(files=None).select_related("workspace").order_by("-created_at")[:10]
+    uploads = Upload.objects.visible_to(request.user).filter(workspace=member.workspace, corpus=None)
+    shown = uploads.filter(
+        Q(finished_at=None) | Q(finished_at__gt=lately), Exists(UploadFile.objects.filter(upload=OuterRef("pk")))
+    )
+    waits = Exists(UploadFile.objects.filter(upload=OuterRef("pk"), state=UploadFile.State.UPLOADING))
+    return shown.annotate(waits=waits).select_related("workspace").order_by("-created_at")[:10]
 
 
 def corpus_of(request: HttpRequest, workspace: str, key: str) -> tuple[Member, Corpus]:
@@ -130,9 +130,11 @@ def _last_ledger(corpus: Corpus) -> Ledger | None:
     if upload is None:
         return None
     ledger = Ledger(upload, size=10)
-    if ledger.finished and ledger.counts["ready"] == ledger.counts["all"]:
-        return None
-    return ledger
+    if not ledger.finished:
+        return ledger
+    # What is ready stands among the documents; here only what is not.
+    state = next((name for name in ("failed", "duplicate", "skipped") if ledger.counts[name]), "")
+    return Ledger(upload, size=10, state=state) if state else None
 
 
 @functools.lru_cache(maxsize=64)

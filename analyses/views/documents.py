@@ -10,6 +10,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.vary import vary_on_headers
 
 from analyses import blobs
 from analyses.ingest import corpora as changes
@@ -30,6 +31,7 @@ def _document(request: HttpRequest, corpus: Corpus, position: int) -> tuple[Corp
 
 @login_required
 @require_GET
+@vary_on_headers("HX-Request")
 def document_detail(request: HttpRequest, workspace: str, key: str, position: int) -> HttpResponse:
     member, corpus = corpus_of(request, workspace, key)
     version, document = _document(request, corpus, position)
@@ -49,7 +51,9 @@ def document_detail(request: HttpRequest, workspace: str, key: str, position: in
         "may_ask": may(member, May.ASK),
         "nav": "corpora",
     }
-    return render(request, "analyses/document_detail.html", context)
+    # The script asks for another window of the same text: the same partial, alone.
+    template = "_text.html" if request.headers.get("HX-Request") else "document_detail.html"
+    return render(request, f"analyses/{template}", context)
 
 
 @login_required

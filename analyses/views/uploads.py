@@ -111,13 +111,13 @@ def upload_detail(request: HttpRequest, workspace: str, upload: str) -> HttpResp
 @require_GET
 @vary_on_headers("HX-Request")
 def upload_ledger(request: HttpRequest, workspace: str, upload: str) -> HttpResponse:
-    """The ledger alone, for a page that watches. Where all went well there is something better to look at."""
+    """The ledger alone, for a page that watches. Once the corpus is there it is what to look at, failed files included."""
     member, made = _upload(request, workspace, upload)
     ledger = _ledger(request, made)
     response = render(
         request, "analyses/_ledger.html", {"upload": made, "ledger": ledger, "may_ask": may(member, May.ASK)}
     )
-    if ledger.finished and made.version_id and made.corpus and not ledger.counts["failed"]:
+    if ledger.finished and made.version_id and made.corpus:
         response.headers["HX-Redirect"] = made.corpus.get_absolute_url()
     return response
 
