@@ -68,13 +68,16 @@ find_python() {
     return 1
 }
 
-# install_system PACKAGE-BY-COMMAND…: what the system must have: a Python, the jail, and "command=package" pairs.
+# install_system WHAT=PACKAGE…: a Python, and what else the system must have: a command, or a file (a pattern with its whole path).
 install_system() {
     local missing=() pair
     # The jail runs the system's own Python, whatever Python the project itself runs on (docs/sandbox.md).
     /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
     for pair in "$@"; do
-        command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+        case $pair in
+        /*) compgen -G "${pair%%=*}" >/dev/null ;;
+        *) command -v "${pair%%=*}" >/dev/null ;;
+        esac || missing+=("${pair#*=}")
     done
     apt_install ${missing[@]+"${missing[@]}"}
     find_python || fail "this needs Python 3.11 or newer with its venv module; say where one is with PYTHON=/path/to/python3"
