@@ -28,7 +28,7 @@ ranked = index.search(terms, pairs, [words(doc["title"]) for doc in docs], [[sai
 if only:  # passages in which they have a say
     ranked = [(score, n) for score, n in ranked for d, a, b in [index.passages[n]] if any(talk[d][i][2] in only for i in range(a, b))]
 weights = {word: index.idf(word) * weight for word, weight in terms.items() if index.idf(word)}
-missing = [word for word in shown if not any(index.idf(stem) for stem in words(word))]
+missing = [word for word in shown if not any(index.idf(stem) for stem in words(word) + like.get(word, []))]
 tasks = tasks_of(ranked, index, talk, docs, weights)
 print(f"{len(index.passages):,} passages, {len(ranked):,} with the words; the best in:", *[task["title"] for task in tasks[:5]], sep="\\n  ")
 print("not there at all:", ", ".join(missing) or "none")"""
@@ -39,14 +39,14 @@ ASK_EACH: Final = """\
 form = {form}
 ask = {ask!r}
 hand = [stem, words, asked_before, scores_of, around, pick]
-found = await batch_llm_query(*[llm_query(task, ask, schema=form, tools=hand) for task in tasks])"""
+found = await batch_llm_query(*[llm_query(task, f"{{task['name']}}. {{ask}}", schema=form, tools=hand) for task in tasks])"""
 
 ASK_GROUPS: Final = """\
 form = {form}
 ask = {ask!r}
 hand = [stem, words, asked_before, scores_of, around, pick]
 groups = [tasks[i : i + 6] for i in range(0, len(tasks), 6)]
-found = await batch_llm_query(*[llm_query(group, ask, schema=form, tools=hand) for group in groups])"""
+found = await batch_llm_query(*[llm_query(group, f"{{len(group)}} documents, {{group[0]['title']}} first. {{ask}}", schema=form, tools=hand) for group in groups])"""
 
 COLLECT: Final = """
 quotes = [quote for result in found if not isinstance(result, Exception) for quote in result]
@@ -66,13 +66,15 @@ print("quotes:", len(quotes))"""
 
 MERGE: Final = """\
 note = note_on("Words were matched (" + ", ".join(shown) + ")", len(docs))
-main = {word: weight for word, weight in weights.items() if terms[word] >= 1}
 asked = {word: weight for word, weight in weights.items() if terms[word] >= 0.7}
 best = choose(distinct(quotes), asked, 2 if caution[:7] == "Nothing" else 5)
-if best and caution[:7] != "Nothing" and len(main) > 1 and sum(main.get(word, 0) for word in best[0]["has"]) < 0.5 * sum(main.values()):
+weak = bool(best) and len(asked) > 1 and sum(asked.get(word, 0) for word in best[0]["has"]) < 0.5 * sum(asked.values())
+if weak and caution[:7] != "Nothing":
     caution = "No passage has most of the question's words; these come nearest and may not answer it. "
+if only and best and not any(set(words(quote["quote"])) & asked.keys() for quote in best):
+    caution = f"{' and '.join(only)} says none of the words asked for ({', '.join(shown)}); this is what is said close to them. "
 if best:
-    answer = answer_text(caution + lead_of(best, asks, noun, question_asked), best, note)
+    answer = answer_text(caution + lead_of(best, "" if weak else asks, noun, question_asked), best, note)
 else:
     answer = found_nothing(shown, len(docs), caution)
 print(len(quotes), "quotes,", len(best), "kept")
@@ -120,6 +122,14 @@ if len(docs) > 1 and found:
         each[one["title"]] = one if latest else each.get(one["title"], one)
     answer += "\\n\\n" + table(["Document", "Time", "Character", "Words"], [(t, o["time"], o["offset"], o["quote"]) for t, o in each.items()])
 print(answer[:1500])"""
+
+NAMES: Final = """\
+found = named(talk, docs)
+print(len(found), "names:", [(one["name"], one["times"]) for one in found[:12]])
+rows = [(one["name"], one["times"], one["titles"], one["first"][:110]) for one in found[:40]]
+answer = "Names that come up most, of people, things and places alike: I cannot tell these apart.\\n\\n"
+answer += table(["Name", "Times", "Documents", "First said in"], rows) + "\\n\\n*" + note_on("Words with capitals were counted", len(docs)) + "*" if found else ""
+print(answer[:1500] or "0 places")"""
 
 PEOPLE: Final = """\
 answer = told_people(people, asked, question_asked, docs)

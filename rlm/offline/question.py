@@ -20,6 +20,11 @@ MEASURED = (
     r"how many|how much|average|mean\b|median|total|\bsum\b|highest|lowest|\bmost\b|\bleast\b|maximum|minimum|largest|smallest|\bcount\b|"
     r"number of|\bper\b|top \d|longest|shortest|unique|distinct|earliest|latest|oldest|newest|cheapest|expensive"
 )
+NAMED = (
+    r"^(?:which|what|list|name|who are|give me|show)\b[\w\s]{0,24}\b(?:people|persons|names|characters|companies|organi[sz]ations|places|countries|cities|"
+    r"products|startups|brands)\b(?:\s+(?:are|were|is|that are|that were|who are|get|got|do they|does it|do|has|have been|been|in|on|the|this|that))*\s*"
+    r"(?:mention|named?|featured?|discuss|appear|talk|come up|cover|episode|document|podcast|book|text|corpus|transcript|interview|there|$|\?)"
+)
 CLOCK_WORDS = r"(?i:\b(?:o'clock|past|quarter to|half past|midnight|noon|years? ago|yesterday|last (?:year|week|month))\b)|\b\d{1,2}:\d\d\b"
 QUOTED = re.compile(r"[\"“”„«]([^\"“”»]{1,200})[\"”“»]|(?<!\w)['‘]([^'’]{2,120}(?:['’]s?\b[^'’]*)?)['’](?!\w)")
 
@@ -46,6 +51,7 @@ class Plan:
     looks_for: str = ""  # a pattern of what an answer would look like
     noun: tuple[str, ...] = ()  # stems of what is asked to be numbered
     shown: tuple[str, ...] = ()  # the words, as the question has them
+    like: dict[str, list[str]] = field(default_factory=dict)  # to some of them, stems of related words
 
 
 def classify(question: str, shape: Shape = Shape()) -> Plan:  # noqa: B008  (frozen)
@@ -68,6 +74,10 @@ def classify(question: str, shape: Shape = Shape()) -> Plan:  # noqa: B008  (fro
             "disagree contradict conflict differ dispute each other odds inconsistent discrepancy clash opinion"
         ):
             terms.pop(word, None)
+    if re.search(
+        r"\b(?:when|date|what (?:year|day))\b.*\b(?:record|publish|release|air|dated?|come out|came out)", text, re.I
+    ):
+        terms["dat"] = 1.0  # as in "date: 2020-01-28"
     prefer = tuple(name for name in people if name not in only)
     for stem in (w for name in prefer for w in words(name) if w in terms):
         terms[stem] = 0.7  # a name stands in front of what somebody says, seldom in it
@@ -78,7 +88,7 @@ def classify(question: str, shape: Shape = Shape()) -> Plan:  # noqa: B008  (fro
         for a, b in zip(stems, stems[1:], strict=False)
         if a in terms and b in terms and terms[a] >= 1 <= terms[b]
     )
-    return Plan(kind, terms, pairs, phrase, only, people, prefer, asks, looks_for, noun, shown)
+    return Plan(kind, terms, pairs, phrase, only, people, prefer, asks, looks_for, noun, shown, _like(shown))
 
 
 def named_speakers(text: str, speakers: Sequence[str]) -> tuple[str, ...]:
@@ -114,6 +124,8 @@ def _kind(text: str, shape: Shape, people: tuple[str, ...], quoted: str) -> tupl
         of = re.sub(r".*\b(?:mention|reference|occurrence|use)s? (?:of|to)\b", "", text, flags=re.I)
         if told and (phrase := quoted or _counted(text) or _phrase(of)):
             return "edge", phrase
+    if re.search(NAMED, low) and not people:
+        return "names", ""
     if re.search(r"\b(?:disagree|contradict|conflict|dispute|inconsisten|discrepan|differ\b|at odds|clash)", low):
         return "sides", ""
     if shape.columns and re.search(MEASURED, low):
@@ -258,6 +270,8 @@ def _terms(text: str, quoted: str) -> tuple[dict[str, float], tuple[str, ...]]:
     """The stems that count, with weights, and the same words as written."""
     terms: dict[str, float] = {}
     shown: list[str] = []
+    # The words of one name count together about as much as one other word.
+    names = [m.span() for m in re.finditer(r"(?<=\w )[A-Z][\w'’]*(?: [A-Z][\w'’]*)+", text)]
     in_quotes = set(words(quoted))
     for match in re.finditer(r"(?:[A-Za-z]\.){2,}|[^\W_]+(?:['’][^\W_]+)?", text):
         for stem in words(match[0]):
@@ -265,7 +279,16 @@ def _terms(text: str, quoted: str) -> tuple[dict[str, float], tuple[str, ...]]:
             empty = match[0].lower() in EMPTY_WORDS if capital else stem in EMPTY
             if empty and not (match[0].isupper() and len(match[0]) > 1) and stem not in in_quotes:
                 continue
-            weight = 1.6 if stem in in_quotes else 1.4 if capital or any(c.isdigit() for c in stem) else 1.0
+            inside = any(a <= match.start() < b for a, b in names)
+            weight = (
+                1.6
+                if stem in in_quotes
+                else 0.8
+                if inside
+                else 1.4
+                if capital or any(c.isdigit() for c in stem)
+                else 1.0
+            )
             terms[stem] = max(weight, terms.get(stem, 0))
             if match[0] not in shown:
                 shown.append(match[0])
@@ -275,6 +298,11 @@ def _terms(text: str, quoted: str) -> tuple[dict[str, float], tuple[str, ...]]:
             for stem in sorted(family - own):
                 terms.setdefault(stem, 0.4)
     return terms, tuple(shown)
+
+
+def _like(shown: tuple[str, ...]) -> dict[str, list[str]]:
+    related = {word: sorted({s for family in FAMILIES if family & set(words(word)) for s in family}) for word in shown}
+    return {word: stems for word, stems in related.items() if stems}
 
 
 def _form(text: str, terms: dict[str, float]) -> tuple[str, str, tuple[str, ...]]:

@@ -68,7 +68,7 @@ def _root(s: Situation) -> Step:
         return Step("That is an answer. It goes out through the variable, not retyped.", "FINAL(answer)")
     if s.did('print("usable:"'):
         plan = classify(s.question, replace(s.shape, columns=()))
-    if s.did('"places"') and plan.kind in ("which", "edge"):
+    if s.did('"places"') and plan.kind in ("which", "edge", "names"):
         plan = replace(plan, kind="find")
     step = _direct(s, plan) if plan.kind not in ("find", "sides") else None
     return step or _search(s, plan)
@@ -102,6 +102,9 @@ def _direct(s: Situation, plan: Plan) -> Step | None:
             f"I list the places of “{plan.phrase}” in order.",
             cell("ranking", "merging", values=values, run=drivers.EDGE),
         )
+    if plan.kind == "names":
+        said = "I count what is written with capitals; which of it is what was asked for, I cannot tell."
+        return Step(said, cell("ranking", "facts", "merging", "leads", run=drivers.NAMES))
     if plan.kind == "people":
         if not s.shape.speakers:
             return None  # nobody is named in front of what they say: what is said about people may help
@@ -135,6 +138,7 @@ def _search(s: Situation, plan: Plan) -> Step:
             "shown": list(plan.shown),
             "only": list(plan.only),
             "prefer": list(plan.prefer),
+            "like": {word: stems for word, stems in plan.like.items() if len(stems) > 1},
         }
         said = "I rank passages by the question's words (BM25)" + (
             f", those where {' or '.join(plan.only)} speaks." if plan.only else "."

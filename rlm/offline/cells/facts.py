@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any
 
 from .ranking import words
@@ -57,3 +58,20 @@ def tally(pattern: str, quotes: list[dict[str, Any]], known: str = "") -> list[s
             if set(words(found)) - set(words(known)):
                 worth[found] = worth.get(found, 0.0) + quote["score"] ** 2
     return sorted(worth, key=lambda found: -worth[found])[:5]
+
+
+def named(talk: list[list[Any]], docs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Names in all documents by how often they come up: several capitals in a row, or one that is never written small."""
+    small = Counter(w for told in talk for _, _, _, said in told for w in re.findall(r"\b[a-z][a-z’'-]+", said))
+    found: dict[str, dict[str, Any]] = {}
+    for doc, told in zip(docs, talk, strict=True):
+        for _, _, _, said in told:
+            for match in re.finditer(rf"{NAME}|(?<=[a-z,] ){PART}", said):
+                name = match[0]
+                if " " not in name and small[name.lower()]:
+                    continue
+                one = found.setdefault(name, {"name": name, "times": 0, "titles": 0, "last": "", "first": said})
+                one["times"] += 1
+                one["titles"] += one["last"] != doc["title"]
+                one["last"] = doc["title"]
+    return sorted((one for one in found.values() if one["times"] > 1), key=lambda one: -one["times"])

@@ -35,7 +35,7 @@ def choose(quotes: list[Quote], weights: dict[str, float], most: int = 5) -> lis
 
         def gain(quote: Quote) -> float:
             new = sum(worth.get(w, 0.0) for w in quote["has"]) / total
-            return float((0.6 * quote["score"] + 0.4 * new) * 0.9 ** places[quote["title"]])
+            return float((0.5 * quote["score"] + 0.5 * new) * 0.9 ** places[quote["title"]])
 
         best = max(left, key=gain)
         new = sum(weights.get(w, 0.0) for w in best["has"] if worth.get(w, 0.0) == weights.get(w)) / total
@@ -45,7 +45,7 @@ def choose(quotes: list[Quote], weights: dict[str, float], most: int = 5) -> lis
         left.remove(best)
         places[best["title"]] += 1
         for word in best["has"]:
-            worth[word] = worth.get(word, 0.0) * 0.5
+            worth[word] = worth.get(word, 0.0) * 0.3
     return chosen
 
 

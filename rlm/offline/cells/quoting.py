@@ -37,7 +37,7 @@ def scores_of(
     scores = []
     for i, (_, _, speaker, said) in enumerate(passage):
         own = sum(weights[w] for w in stems[i])
-        score = own + 0.3 * (here - own)
+        score = own + 0.4 * (here - own)
         first, last, into = asked_before(passage, i)
         if last and not said.endswith("?"):
             asked = set().union(*stems[first:last]) - stems[i]
@@ -49,8 +49,10 @@ def scores_of(
             score *= 0.6
         elif len(said) < 25 or not stems[i]:
             score *= 0.75
-        if speaker.startswith("("):  # the head of a document: "guest: …"
+        if speaker.startswith("(") or said.startswith("#"):  # the head of a document, a heading
             score *= 0.75
+        if only and not stems[i] and not last:
+            score *= 0.5
         if speaker in prefer:
             score *= 1.2
         scores.append(0.0 if only and speaker not in only else score)
@@ -116,6 +118,8 @@ def pick(
                 continue  # "Right."
             start, end, into = asked_before(passage, first)
             asked = " ".join(said for _, _, _, said in passage[start:end]) if into < 2 else ""
+            if not speaker and not set(words(asked)) & weights.keys():
+                asked = ""  # where nobody is named, any question may just stand before
             has = sorted(set(words(f"{quote} {asked}")) & weights.keys())
             found = {"title": title, "time": time, "speaker": speaker, "offset": offset, "quote": quote, "asked": asked}
             found["key"] = passage[i][3]

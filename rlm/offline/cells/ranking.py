@@ -37,7 +37,7 @@ def words(text: str, known: dict[str, str] | None = None) -> list[str]:
     found = []
     known = {} if known is None else known
     for word in re.findall(r"(?:[a-z]\.){2,}|[^\W_]+(?:['’][^\W_]+)?", text.lower()):
-        word = word.replace(".", "")  # U.S.
+        word = re.sub(r"^(?:[cdjlmnst]|qu)['’](?=..)|\.", "", word)  # l'article, U.S.
         if re.search("[\u3040-\u30ff\u3400-\u9fff]", word):
             found += [word[i : i + 2] for i in range(max(1, len(word) - 1))]
         else:
@@ -89,7 +89,7 @@ class Index:
         A passage is worth more where its document's title has words of the question, or somebody preferred speaks."""
         scores: dict[int, float] = defaultdict(float)
         hits: dict[int, float] = defaultdict(float)
-        total = sum(self.idf(word) * weight for word, weight in terms.items() if weight >= 1) or 1.0
+        total = sum(self.idf(word) * weight for word, weight in terms.items() if weight >= 0.7) or 1.0
         for word, weight in terms.items():
             gain = self.idf(word) * weight
             for number, times in self.where.get(word, {}).items():
@@ -130,7 +130,7 @@ def tasks_of(
         if len(task) < 5:
             task.append(number)
     made = []
-    for (d, _), numbers in list(tasks.items())[:40]:
+    for (d, part), numbers in list(tasks.items())[:40]:
         named = set(words(docs[d]["title"]))  # what the whole document is about tells its sentences apart no more
         own = {word: weight * (0.4 if word in named else 1.0) for word, weight in weights.items()}
         spans: list[list[int]] = []
@@ -140,5 +140,8 @@ def tasks_of(
                 spans[-1][1] = max(b, spans[-1][1])  # neighbours overlap
             else:
                 spans.append([a, b])
-        made.append({"title": docs[d]["title"], "passages": [talk[d][a:b] for a, b in spans], "weights": own})
+        name = docs[d]["title"] + (f", part {part + 1} of {parts}" if parts > 1 else "")
+        made.append(
+            {"name": name, "title": docs[d]["title"], "passages": [talk[d][a:b] for a, b in spans], "weights": own}
+        )
     return made

@@ -59,8 +59,11 @@ def runs_of_text(text: str) -> list[Run]:
         said = line.strip()
         if head:
             head = number == 0 or said != "---"
-            if said != "---":
-                runs.append((HEAD, [(start, "", said)]))
+            if said and said != "---":
+                if runs and not re.match(r"[\w-]+:", line) and not said.startswith("- "):  # a value that runs on
+                    runs[-1][1].append((start + line.index(said[0]), "", said))
+                else:
+                    runs.append((HEAD, [(start, "", said)]))
             fresh = True
             continue
         if cues and (timing := re.match(rf"({CLOCK})\s+-->", said)):
@@ -243,7 +246,10 @@ def sentences(document: dict[str, Any]) -> list[Sentence]:
 def documents(data: Any) -> list[dict[str, Any]]:
     """The corpus as a list of documents, also where it is one text or some other object."""
     if isinstance(data, list) and data and all(isinstance(one, dict) and "text" in one for one in data):
-        return data
+        same = Counter(one["title"] for one in data)
+        return [
+            {**one, "title": f"{one['title']} ({one.get('name')})"} if same[one["title"]] > 1 else one for one in data
+        ]
     if isinstance(data, str):
         lines = re.search(r"^title: *['\"]?(.+?)['\"]?\s*$|^WEBVTT - (.+)$|^#+ (.+)$", data[:2000], re.M)
         return [{"title": next(filter(None, lines.groups())) if lines else "the document", "text": data, "name": ""}]
