@@ -1,0 +1,141 @@
+"""The reader: every offset is of characters, whatever their bytes, and a window is enough of any text."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from analyses.ingest import uploads
+from analyses.models import Document
+from analyses.reader import LINE_MOST, WINDOW, Text, Window
+from tests.factories import make_workspace
+
+pytestmark = pytest.mark.django_db
+
+
+def document(text: str, name: str = "a.txt", before: str = "") -> Document:
+    """A document; with one before it in the pack, so that offsets into the one are not offsets into the other."""
+    upload = uploads.start(make_workspace(), None)
+    if before:
+        uploads.receive(upload, "0.txt", io.BytesIO(before.encode()))
+    uploads.receive(upload, name, io.BytesIO(text.encode()))
+    uploads.close(upload)
+    uploads.process(upload.pk)
+    found = Document.objects.filter(version__corpus__uploads=upload).select_related("version").last()
+    assert found
+    return found
+
+
+def shown(window: Window) -> str:
+    return "\n".join("".join(bit.text for bit in para.bits) for para in window.paragraphs)
+
+
+def cited(window: Window) -> str:
+    return "".join(bit.text for para in window.paragraphs for bit in para.bits if bit.kind == "cited")
+
+
+def test_window_begins_at_the_beginning() -> None:
+    window = Window.of(document("one\n\ntwo\nthree"), {})
+    assert shown(window) == "one\ntwo\nthree"
+    assert [(para.start, para.label) for para in window.paragraphs] == [(0, "1"), (5, "3"), (9, "4")]
+    assert (window.previous, window.next) == (None, None)
+
+
+def test_range_is_highlighted_across_lines() -> None:
+    text = "Zwölf Boote 🚤 fahren\naus dem Hafen\nheraus."
+    start = text.index("🚤")
+    window = Window.of(document(text, before="Ünrelated 🚤"), {"c": f"{start}-{start + 12}"})
+    assert cited(window) == text[start : start + 12].replace("\n", "")
+    assert [para.here for para in window.paragraphs] == [True, True, False]
+    assert sum(bit.id == "cited" for para in window.paragraphs for bit in para.bits) == 1
+
+
+@given(data=st.data())
+@hypothesis_settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+def test_any_range_of_any_text_is_shown_exactly(data: Any) -> None:
+    letters = st.sampled_from(["a", "ß", "—", "語", "🚤", " ", "\n", "e\u0301", "א"])
+    part = data.draw(st.lists(letters, min_size=5, max_size=60).map("".join))
+    text = "x" + part * data.draw(st.integers(1, 900))
+    start = data.draw(st.integers(0, len(text) - 1))
+    end = data.draw(st.integers(start + 1, min(len(text), start + 300)))
+    window = Window.of(document(text, before="é" * 7), {"c": f"{start}-{end}"})
+    lines = text[start:end].split("\n")
+    assert (
+        cited(window) == "".join(lines)
+        or cited(window).split() == " ".join(lines).split()
+        or cited(window).strip() == "".join(lines).strip()
+    )
+    assert window.start <= start < window.end
+
+
+@pytest.mark.parametrize("unit", ["plain words here\n", "Wörter mit Ümlaut 🚤\n", "no line end at all "])
+def test_windows_follow_each_other_without_gap_or_overlap(unit: str) -> None:
+    text = unit * 6000
+    doc = document(text, before="ß")
+    at, pieces = 0, []
+    while at is not None:
+        start, end, piece = Text(doc).around(at, before=0)
+        assert start == at
+        assert len(piece) <= WINDOW + LINE_MOST
+        pieces.append(piece)
+        at = Window.of(doc, {"at": str(at)}).next  # type: ignore[assignment]
+    assert "".join(pieces) == text
+
+
+def test_line_numbers_are_of_the_document() -> None:
+    doc = document("line\n" * 10_000, before="other\nlines\n")
+    window = Window.of(doc, {"at": str(5 * 7000)})
+    assert window.paragraphs[0].label == "7,001"
+
+
+def test_long_line_is_shown_in_pieces() -> None:
+    window = Window.of(document("x" * 10_000), {})
+    assert [para.start for para in window.paragraphs] == [0, 2000, 4000, 6000, 8000]
+    assert [para.label for para in window.paragraphs] == ["1", "", "", "", ""]
+
+
+@pytest.mark.parametrize("c", ["", "5", "9-2", "-1-4", "999999-9999999", "a-b", "1-2-3", "9" * 30 + "-1"])
+def test_range_that_is_none_shows_the_beginning(c: str) -> None:
+    window = Window.of(document("some words"), {"c": c, "at": "99999"})
+    assert window.cited is None
+    assert shown(window)
+
+
+def test_find_gives_hits_with_their_places() -> None:
+    doc = document("The Lamp clicks. Every lamp clicks.\nA LAMP is no bell (.*).", before="lamp")
+    window = Window.of(doc, {"q": "lamp"})
+    assert window.hit_count == 3
+    assert [hit.found for hit in window.hits] == ["Lamp", "lamp", "LAMP"]
+    assert window.hits[2].place == "c=38-42"
+    there = Window.of(doc, {"q": "lamp", "c": "23-27"})
+    assert there.hits_now == 2
+    assert there.next_hit and there.next_hit.start == 38
+    assert there.previous_hit and there.previous_hit.start == 4
+    assert Window.of(doc, {"q": "(.*)"}).hit_count == 1
+    assert Window.of(doc, {"q": "bell\0"}).hit_count == 1
+
+
+def test_transcript_is_read_by_its_moments() -> None:
+    doc = document(
+        "WEBVTT\n\n00:41:08.000 --> 00:41:12.000\nTen past two.\n\n01:02:03.500 --> 01:02:04.000\nThat was all.\n",
+        "a.vtt",
+    )
+    window = Window.of(doc, {"c": "11-15"})
+    assert [para.label for para in window.paragraphs] == ["41:08", "1:02:03"]
+    assert window.moment == "41:08"
+
+
+def test_deep_link_into_ten_megabytes_is_quick() -> None:
+    doc = document("Zwölf Boote fahren aus dem Hafen heraus.\n" * 250_000)
+    began = time.perf_counter()
+    window = Window.of(doc, {"c": "9000000-9000100"})
+    assert time.perf_counter() - began < 0.5
+    assert len(cited(window)) >= 97
