@@ -66,7 +66,6 @@ class Jail:
         except BaseException:
             await jail.close()
             raise
-        launched.started()
         jail.start_seconds = time.perf_counter() - began
         return jail
 

@@ -9,7 +9,6 @@ import pwd
 import shutil
 import socket
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from sandbox.errors import SandboxUnavailable
 from sandbox.guest import filter as calls
 from sandbox.guest.selftest import KNOWN_TOP
 from sandbox.install import PACKAGE, USERS
-from sandbox.memory import new_memfd
+from sandbox.memory import SEALS, new_memfd
 
 BACKENDS = ("firejail", "bubblewrap")
 PROC_HIDDEN = [
@@ -154,7 +153,7 @@ def check_backend(backend: str) -> str:
     return program
 
 
-def profile(prefix: Path, home: str) -> str:
+def profile(prefix: Path) -> str:
     whitelist = [
         f"{prefix}/venv", "/usr/bin/python3", "/usr/bin/python3.11", "/usr/lib64/ld-linux-x86-64.so.2",
         "/usr/lib/python3.11", "/usr/lib/x86_64-linux-gnu", "/usr/share/zoneinfo",
@@ -195,19 +194,11 @@ def bubblewrap_command(program: str, prefix: Path, seccomp_fd: int, environment:
 class Launched:
     """A started launcher, what it holds, and how to end it at once."""
 
-    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, identity: Identity, log: int, paths: list[str]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, identity: Identity, log: int) -> None:
         self.process = process
         self.control = control
         self.identity = identity
         self.log = log
-        self._paths = paths
-
-    def started(self) -> None:
-        """The launcher has read its profile: nothing of it stays on disk."""
-        for path in self._paths:
-            with contextlib.suppress(OSError):
-                Path(path).unlink()
-        self._paths = []
 
     def messages(self) -> str:
         """What the launcher said; for the sentence of an error."""
@@ -218,7 +209,6 @@ class Launched:
             os.killpg(self.process.pid, 9)
 
     def release(self) -> None:
-        self.started()
         self.control.close()
         self.identity.release()
         if self.log >= 0:
@@ -232,23 +222,18 @@ def launch(backend: str, prefix: Path, run_memory_mb: int) -> Launched:
     identity = borrow_identity()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     log = new_memfd()
-    paths: list[str] = []
     extra: list[int] = []
     try:
         environment = {**ENVIRONMENT, "HOME": identity.home if backend == "firejail" else "/tmp"}
         python = [f"{prefix}/venv/bin/python", *PYTHON, str(run_memory_mb << 20)]
         if backend == "firejail":
-            fd, path = tempfile.mkstemp(prefix="rlmweb-jail-", suffix=".profile")
-            paths.append(path)
-            os.fchmod(fd, 0o644)  # firejail reads it as the jail's user; there is nothing private in it
-            os.write(fd, profile(prefix, identity.home).encode())
-            os.close(fd)
-            command = [program, f"--profile={path}", *python]
-        else:
-            fd = new_memfd()
+            # as a descriptor: no file that a killed worker could leave behind
+            fd = _sealed(profile(prefix).encode())
             extra.append(fd)
-            os.write(fd, calls.assemble(calls.jail_program()))
-            os.lseek(fd, 0, os.SEEK_SET)
+            command = [program, f"--profile=/proc/self/fd/{fd}", *python]
+        else:
+            fd = _sealed(calls.assemble(calls.jail_program()))
+            extra.append(fd)
             command = [*bubblewrap_command(program, prefix, fd, environment), *python]
         root = os.geteuid() == 0
         drop: dict[str, Any] = {"user": identity.uid, "group": identity.gid, "extra_groups": []} if root else {}
@@ -257,7 +242,9 @@ def launch(backend: str, prefix: Path, run_memory_mb: int) -> Launched:
             start_new_session=True, **drop,
         )  # fmt: skip
     except BaseException:
-        Launched(None, ours, identity, log, paths).release()  # type: ignore[arg-type]
+        identity.release()
+        ours.close()
+        os.close(log)
         raise
     finally:
         theirs.close()
@@ -265,4 +252,12 @@ def launch(backend: str, prefix: Path, run_memory_mb: int) -> Launched:
             os.close(fd)
     ours.setblocking(False)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # the kernel says who writes
-    return Launched(process, ours, identity, log, paths)
+    return Launched(process, ours, identity, log)
+
+
+def _sealed(data: bytes) -> int:
+    fd = new_memfd()
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    return fd
