@@ -188,6 +188,17 @@ class Call:
         self.messages.append(message)
         self._appended += _tokens(message)
 
+    def add_to_unsent(self, content: str) -> None:
+        """Append to the last message where that is the user's and not sent yet, else as a message of its own.
+
+        Some models' templates want the two sides to alternate.
+        """
+        if len(self.messages) > self._told and self.messages[-1]["role"] == "user":
+            last = self.messages.pop()
+            self._appended -= _tokens(last)
+            content = f"{last['content']}\n\n{content}"
+        self.add("user", content)
+
     def restart(self, kept: int) -> None:
         """Forget the messages after the first ``kept``: a compaction's new prefix begins."""
         old, self.messages, self._reported, self._appended = self.messages[:kept], [], 0, 0

@@ -69,7 +69,7 @@ class CodeactCall(CellCall):
             if error.kind != "context_length":
                 raise
             self.note(str(error))
-        await compaction.compact(self)
+        await compaction.compact(self, refused=True)
         return await self.ask()
 
     async def _run(self, code: str) -> None:

@@ -24,20 +24,16 @@ def is_due(call: Call) -> bool:
     return call.estimate > FULL * room and len(call.messages) > KEPT + 1
 
 
-async def compact(call: Call) -> None:
-    """Replace the turns so far by a summary, as a turn of its own kind. Raises Ending where that cannot help."""
+async def compact(call: Call, *, refused: bool = False) -> None:
+    """Replace the turns so far by a summary, as a turn of its own kind. Raises Ending where that cannot help.
+
+    ``refused``: the provider has just refused the conversation as too long, so the summary is asked of a shortened one.
+    """
     turns = call.turn
     if len(call.messages) <= KEPT + 1:
         raise Ending("failed", "The prompt is longer than the model's window, already in the first request.")
-    # The last message has not been sent yet where it is the user's; it goes along, shortened.
     pending = call.messages[-1]["content"] if call.messages[-1]["role"] == "user" else ""
-    call.add("user", summary_request())
-    try:
-        reply = await call.ask(max_tokens=min(SUMMARY_TOKENS, call.run.reply_tokens))
-    except ModelError as error:
-        if error.kind != "context_length":
-            raise
-        reply = await _from_a_digest(call)
+    reply = await _from_a_digest(call) if refused else await _from_the_whole(call)
     call.tell_reply(reply, "compaction")
     summary = split_thinking(reply.text)[1].strip() or "(no summary was written)"
     call.restart(KEPT)
@@ -49,9 +45,19 @@ async def compact(call: Call) -> None:
         )
 
 
+async def _from_the_whole(call: Call) -> ModelReply:
+    call.add_to_unsent(summary_request())
+    try:
+        return await call.ask(max_tokens=min(SUMMARY_TOKENS, call.run.reply_tokens))
+    except ModelError as error:
+        if error.kind != "context_length":
+            raise
+    return await _from_a_digest(call)
+
+
 async def _from_a_digest(call: Call) -> ModelReply:
     """Ask for the summary of shortened turns, where the whole of them does not fit any more."""
-    middle = call.messages[KEPT:-1]
+    middle = call.messages[KEPT:]
     room = max(200, call.run.window // max(1, len(middle)))  # characters; about a quarter of the window in all
     shortened = "\n\n".join(f"[{m['role']}] {clip(m['content'], room)}" for m in middle)
     call.restart(KEPT)

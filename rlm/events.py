@@ -152,7 +152,7 @@ class CellDone:
     variables: Sequence[dict[str, Any]] = ()  # name, type, size, preview
     exchange: Sequence[
         tuple[str, int, str]
-    ] = ()  # for replay: ("ask", order, identity), ("give", order, "") as they came
+    ] = ()  # for replay, as they came: ("ask", order, identity), ("give", order, ""), ("tell", order, JSON of what budget() said)
 
 
 @dataclass(frozen=True)

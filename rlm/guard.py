@@ -63,6 +63,17 @@ async def judged(host: str, port: int, allowed: Iterable[str] = ()) -> list[str]
     return addresses
 
 
+async def judged_url(url: str, allowed: Iterable[str] = ()) -> None:
+    """Judge where a URL leads, before anything is sent; a name that cannot be resolved now is left to the request."""
+    parsed = httpx2.URL(url)
+    try:
+        await judged(parsed.host, parsed.port or 443, frozenset(name.lower() for name in allowed))
+    except AddressRefused:
+        raise
+    except httpx2.ConnectError:
+        return
+
+
 class GuardedTransport(httpx2.AsyncHTTPTransport):
     """Connects to judged addresses only. ``allowed`` names hosts that the operator trusts wherever they are."""
 

@@ -91,7 +91,7 @@ class RecursiveCall(CellCall):
             if error.kind != "context_length":
                 raise
             self.note(str(error))
-        await compaction.compact(self)
+        await compaction.compact(self, refused=True)
         return await self.ask()
 
     async def _take(self, reply: ModelReply) -> Outcome | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,10 @@ class Requests:
                 raise HostError(self.closed)
             return await self._child(request)
         try:
-            return Value.of(self._plain(request))
+            found = self._plain(request)
+            if request.name == "budget":  # never the same twice: a replay has to be told what it was
+                self.exchange.append(("tell", request.order, json.dumps(found)))
+            return Value.of(found)
         except FileError as error:
             raise HostError(str(error)) from None
 
@@ -134,7 +138,7 @@ class Requests:
         same = request.same_as_context or digest == await digest_of(spec.context)
         if same and not plain and context.chars > LARGE and asked not in self._refused:
             self._refused.add(asked)
-            raise HostError(unchanged_context(context.chars))
+            raise HostError(unchanged_context(context.chars, spec.dialect))
         own = identity.identity(spec.identity, self._cell, asked, self._seen[asked])
         self._seen[asked] += 1
         self.exchange.append(("ask", request.order, own))

@@ -23,17 +23,18 @@ async def data_events(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator
     data: list[bytes] = []
     async for chunk in chunks:
         buffer += chunk
-        if b"\n" not in chunk and b"\r" not in chunk:
+        if b"\n" not in chunk:
             if len(buffer) > limit:
                 raise too_long(limit)
             continue
-        *lines, rest = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        *lines, rest = buffer.split(b"\n")
         buffer = bytearray(rest)
         for line in lines:
+            line = line.rstrip(b"\r")
             if line.startswith(b"data:"):
                 data.append(bytes(line[5:]).strip())
             elif not line and data:
-                event = b"\n".join(data) if len(data) > 1 else data[0]
+                event = b"\n".join(data)
                 data.clear()
                 if len(event) > limit:
                     raise too_long(limit)

@@ -85,13 +85,17 @@ def schema_refusal(problems: str, left: int) -> str:
     )
 
 
-def unchanged_context(chars: int) -> str:
+def unchanged_context(chars: int, dialect: str = "async") -> str:
     """Refuse to hand a whole large context one level down."""
+    example = (
+        "rlm_query_batched([piece + task for piece in pieces])"
+        if dialect == "paper"
+        else "await batch_llm_query(*[llm_query(piece, instruction) for piece in pieces])"
+    )
     return (
         f"this would hand your whole context ({chars:,} characters) to a child unchanged, and the child would be no better off "
-        "than you are. Cut it first (slices, documents, search hits) and give each child one piece, for example: "
-        "await batch_llm_query(*[llm_query(piece, instruction) for piece in pieces]). If you mean it, make exactly the same "
-        "call again: then it goes through."
+        f"than you are. Cut it first (slices, documents, search hits) and give each child one piece, for example: {example}. "
+        "If you mean it, make exactly the same call again: then it goes through."
     )
 
 

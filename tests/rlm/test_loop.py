@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tests.rlm.conftest import Ask, cell
@@ -257,6 +258,8 @@ async def test_budget_history_and_show_vars_answer_in_the_cell(ask: Ask) -> None
     assert "hello" in history[0] and "x: list" in history[0]
     assert budget["turns"] == 18 and budget["calls"] == 499 and budget["run_seconds"] > 0
     assert budget["cost"] == 2.0
+    tells = [e for e in told.story.cells()[1].exchange if e[0] == "tell"]
+    assert json.loads(tells[0][2]) == budget  # what a replay needs to be told
 
 
 async def test_a_recorder_that_may_no_longer_write_ends_the_run_without_a_word(ask: Ask) -> None:
