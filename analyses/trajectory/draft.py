@@ -17,7 +17,7 @@ from analyses.models import ENDED, Call, Cell, ForeignCorpus, Run, Status
 from analyses.texts import ROW_MOST, bounded_answer, clean, stored_messages, stored_output
 from analyses.trajectory.limits import LIMITS, ImportLimits, LogRefused
 from rlm.events import Message, Usage
-from sandbox.values import Value
+from sandbox.values import CrossingError, Value
 from workspaces.models import Workspace
 
 NO_ANSWER = object()
@@ -161,8 +161,8 @@ class Draft:
         call.status, call.reason = status, clean(reason)
         call.finished_at = max(at if at is not None else call.queued_at, call.queued_at)
         if answer is not NO_ANSWER:
-            for column, value in bounded_answer(Value.of(answer), clean(name)).items():
-                setattr(call, column, value)
+            for column, found in bounded_answer(_value(answer), clean(name)).items():
+                setattr(call, column, found)
 
     def note(self, call: Call, text: str) -> None:
         call.notes = [*call.notes, clean(text)[:500]][-50:]
@@ -281,6 +281,15 @@ class Draft:
                     message["content"] = f"{message.get('head', '')}\n{NOT_KEPT}"
                     del message["blob"]
             yield Cell(**fields)
+
+
+def _value(answer: Any) -> Value:
+    """An answer as it was, but for halves of surrogate pairs: nothing that is UTF-8 holds those."""
+    whole = json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace")
+    try:
+        return Value.of(json.loads(whole))
+    except CrossingError as error:
+        raise LogRefused(f"An answer in it cannot be kept: {error}.") from None
 
 
 def batched_cells(cells: Iterator[Cell], size: int) -> Iterator[list[Cell]]:

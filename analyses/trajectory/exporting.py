@@ -22,19 +22,13 @@ class Export:
     write: Callable[[Run], Iterator[bytes]]
     suffix: str
     content_type: str
-    label: str
-    about: str
 
 
 EXPORTS = {
-    "jsonl": Export(jsonl.export, "jsonl", "application/x-ndjson", "JSON Lines", "complete; can be imported again"),
-    "notebook": Export(
-        notebook.export, "ipynb", "application/x-ipynb+json", "Jupyter notebook", "child calls as sections"
-    ),
-    "markdown": Export(
-        markdown.export, "md", "text/markdown; charset=utf-8", "Markdown", "a report to read and to edit"
-    ),
-    "html": Export(html.export, "html", "text/html; charset=utf-8", "HTML", "one file that opens offline"),
+    "jsonl": Export(jsonl.export, "jsonl", "application/x-ndjson"),
+    "notebook": Export(notebook.export, "ipynb", "application/x-ipynb+json"),
+    "markdown": Export(markdown.export, "md", "text/markdown; charset=utf-8"),
+    "html": Export(html.export, "html", "text/html; charset=utf-8"),
 }
 
 

@@ -18,6 +18,7 @@ from analyses.models import Call, Cell, Run
 from analyses.nodes import CallNode, CellNode, Tree
 from analyses.outline import Outline
 from analyses.runpage import RunState
+from analyses.texts import clean
 from analyses.timeline import Timeline
 from analyses.trajectory.walk import Over, output_of, walk
 
@@ -30,6 +31,7 @@ _HTMX = re.compile(r' (?:hx-[a-z-]+|data-scope)="[^"]*"')
 
 def export(run: Run) -> Iterator[bytes]:
     """The file in pieces: its head, then each call and cell, with what closes them."""
+    run.question = clean(run.question)
     outline = Outline.of(run)
     tree = Tree(outline)
     for piece in _pieces(run, outline, tree):

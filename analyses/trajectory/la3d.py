@@ -105,7 +105,10 @@ class _Run:
     def _end(self, root: Any, over: float) -> None:
         told = self.complete
         usage = dict_of(told.get("lm_usage")) if told else {}
-        root.prompt_tokens, root.completion_tokens = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
+        root.prompt_tokens, root.completion_tokens = (
+            count_of(usage.get("prompt_tokens")),
+            count_of(usage.get("completion_tokens")),
+        )
         root.cached_tokens = count_of(usage.get("cache_read_tokens"))
         root.cost = number_of(usage.get("total_cost"))
         answer = told.get("answer", NO_ANSWER) if told else NO_ANSWER
@@ -117,4 +120,6 @@ class _Run:
             self.draft.end(root, Status.DONE, answer=answer, at=over)
             if answer is NO_ANSWER:
                 size = count_of(told.get("answer_length"))
-                self.draft.note(root, f"The log does not hold the answer itself{f', of {size:,} characters' if size else ''}.")
+                self.draft.note(
+                    root, f"The log does not hold the answer itself{f', of {size:,} characters' if size else ''}."
+                )

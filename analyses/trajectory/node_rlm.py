@@ -35,7 +35,9 @@ def _fill(draft: Draft, whole: dict[str, Any]) -> None:
     took = min((number_of(whole.get("wallTimeMs")) or 0.0) / 1000, 1e7)
     over = time.time()  # the file names no moment
     begun = over - took
-    run.question = draft.text(text_of(whole.get("query")) or f"(not in the log) task {text_of(whole.get('taskId'))}")[:20_000]
+    run.question = draft.text(text_of(whole.get("query")) or f"(not in the log) task {text_of(whole.get('taskId'))}")[
+        :20_000
+    ]
     run.root_model = (text_of(whole.get("model")) or "unknown")[:120]
     root = draft.call(None, None, at=begun, model=run.root_model, context_type="?", context_shape="not in the log")
     draft.note(root, "Its cells are JavaScript. The log holds no times, tokens or cost of a turn.")
@@ -45,7 +47,9 @@ def _fill(draft: Draft, whole: dict[str, Any]) -> None:
     span = took / max(1, len(steps))
     answer = whole.get("answer")
     for place, step in enumerate(steps):
-        code = "\n\n".join(text_of(piece).rstrip() for piece in list_of(step.get("code"))) or text_of(step.get("code") or None)
+        code = "\n\n".join(text_of(piece).rstrip() for piece in list_of(step.get("code"))) or text_of(
+            step.get("code") or None
+        )
         error, at = text_of(step.get("error")), begun + place * span
         draft.cell(
             root, place + 1, kind=Cell.Kind.CODE if code.strip() else Cell.Kind.REPLY,
@@ -56,7 +60,9 @@ def _fill(draft: Draft, whole: dict[str, Any]) -> None:
     root.cost = None
     if answer is None:
         said = text_of(whole.get("error"))
-        draft.end(root, Status.FAILED if said else Status.STOPPED, said[:2000] or "Cut off: the log holds no answer.", at=over)
+        draft.end(
+            root, Status.FAILED if said else Status.STOPPED, said[:2000] or "Cut off: the log holds no answer.", at=over
+        )
     else:
         draft.end(root, Status.DONE, answer=answer if answer is not None else NO_ANSWER, at=over)
     draft.finish()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -13,6 +14,10 @@ from analyses.trajectory.limits import LIMITS, ImportLimits, LogRefused
 
 UTC = datetime.UTC
 LATEST = 7_258_118_400.0  # 2200: later times are no times
+# How the prompts of rlm, and of what came from it, repeat the question.
+ASKED = re.compile(
+    r'answer the (?:original |following )?(?:prompt|query|question): "(.+?)"\.?\s*(?:\n\s*\n|\Z)', re.DOTALL
+)
 BOM = b"\xef\xbb\xbf"
 PACKED = {
     b"\x1f\x8b": "compressed with gzip",
@@ -169,3 +174,9 @@ def list_of(value: Any) -> list[Any]:
 
 def dict_of(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def asked_in(message: str) -> str:
+    """The question that a prompt repeats, or ""."""
+    found = ASKED.search(message[:20_000])
+    return found[1].strip() if found else ""

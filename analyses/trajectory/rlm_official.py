@@ -10,13 +10,22 @@ from typing import Any
 from analyses.models import Call, Cell, Status
 from analyses.trajectory.draft import NO_ANSWER, Draft
 from analyses.trajectory.limits import LogRefused
-from analyses.trajectory.reading import Log, count_of, dict_of, list_of, moment_of, number_of, seconds_of, text_of
+from analyses.trajectory.reading import (
+    Log,
+    asked_in,
+    count_of,
+    dict_of,
+    list_of,
+    moment_of,
+    number_of,
+    seconds_of,
+    text_of,
+)
 from rlm.events import Message, Usage
 
 NAME = "rlm"
 TYPES = ("metadata", "run_context", "iteration")
 CONTEXTS = ("context", "completion_context", "context_0")
-ASKED = re.compile(r"answer the (?:original |following )?(?:prompt|query|question): [\"“](.+?)[\"”]", re.DOTALL)
 PRINTED = "REPL output:\n"
 RAN = "Code executed:"
 DESCRIBED = re.compile(r"context is a (\w+) (?:with|of) ([\d,]+) total characters")
@@ -257,8 +266,8 @@ def _question(context: dict[str, Any], first: dict[str, Any]) -> str:
         if isinstance(told, str) and told.strip():
             return told.strip()
     for message in _messages(first.get("prompt")):
-        if message.role != "system" and (found := ASKED.search(message.content)):
-            return found[1].strip()
+        if message.role != "system" and (asked := asked_in(message.content)):
+            return asked
     held = _held(first)
     return held.strip() if isinstance(held, str) else ""
 

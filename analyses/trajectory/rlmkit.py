@@ -10,11 +10,10 @@ from typing import Any
 from analyses.models import Call, Cell, Status
 from analyses.trajectory.draft import NO_ANSWER, Draft
 from analyses.trajectory.limits import LogRefused
-from analyses.trajectory.reading import Log, count_of, list_of, text_of
+from analyses.trajectory.reading import Log, asked_in, count_of, list_of, text_of
 from rlm.events import Message, Usage
 
 NAME = "rlmkit"
-QUERY = "Query: "
 
 
 def recognises(line: dict[str, Any]) -> bool:
@@ -98,7 +97,13 @@ class _Run:
     def _agent(self, agent: Agent, parent: Call | None, parent_cell: int | None) -> Call:
         self.given.add(agent.name)
         call = self.draft.call(
-            parent, parent_cell, at=self.now, model="unknown", title=agent.name, context_type="?", context_shape="not in the log"
+            parent,
+            parent_cell,
+            at=self.now,
+            model="unknown",
+            title=agent.name,
+            context_type="?",
+            context_shape="not in the log",
         )
         call.cost = None
         turn, answer, missing = _Turn(), NO_ANSWER, []
@@ -107,7 +112,10 @@ class _Run:
             kind, content = node.get("type"), text_of(node.get("content"))
             if kind == "llm_output":
                 missing += self._flush(call, turn)
-                turn = _Turn(messages=turn.messages if turn.reply is None else [Message("user", text) for text in turn.shown], reply=node)
+                turn = _Turn(
+                    messages=turn.messages if turn.reply is None else [Message("user", text) for text in turn.shown],
+                    reply=node,
+                )
                 call.model = (text_of(node.get("model")) or call.model)[:120]
             elif kind == "user_query":
                 self._asked(call, content)
@@ -119,7 +127,9 @@ class _Run:
                 turn.output.append(text_of(node.get("output")))
                 turn.shown += [content] if content else []
                 turn.children += [text_of(other)[:200] for other in list_of(node.get("waiting_on"))]
-                turn.error = text_of(node.get("output")) or text_of(node.get("error")) if kind == "error_output" else turn.error
+                turn.error = (
+                    text_of(node.get("output")) or text_of(node.get("error")) if kind == "error_output" else turn.error
+                )
         missing += self._flush(call, turn, final=answer is not NO_ANSWER)
         if missing:
             self.draft.note(call, f"It waited for {', '.join(missing)[:300]}, whose sessions are not in the file.")
@@ -130,9 +140,7 @@ class _Run:
         return call
 
     def _asked(self, call: Call, content: str) -> None:
-        at = content.rfind(QUERY)
-        asked = content[at + len(QUERY) :] if at >= 0 else content
-        call.instruction = call.instruction or self.draft.text(asked.strip())[:20_000]
+        call.instruction = call.instruction or self.draft.text(asked_in(content) or content.strip())[:20_000]
         if call.parent_number is None and not self.draft.run.question:
             self.draft.run.question = call.instruction
 
