@@ -331,7 +331,7 @@ class Call:
         if left <= 2 and run.limits.turns > 3:
             found.append(f"[{left} turn{'s' if left != 1 else ''} left: come to an end with FINAL.]" if left else "")
         near = {phrase.split(" of ")[-1]: phrase for phrase in run.ledger.near()}
-        used = time.monotonic() - run.started
+        used = run.clock.used
         if used > 0.8 * run.limits.run_seconds:
             near["time"] = f"{used / run.limits.run_seconds:.0%} of the run's time is used"
         for name, phrase in near.items():

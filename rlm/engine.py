@@ -25,9 +25,6 @@ from sandbox import JailPool, Value
 
 __all__ = ["DIALECTS", "STRATEGIES", "Control", "RunResult", "RunSpec", "solve"]
 
-GRACE = 20.0  # seconds kept at the end of a run for a partial answer
-GRACE_SHARE = 0.1  # and at most this share of the run's seconds
-
 
 async def solve(
     spec: RunSpec, *, context: Value, pool: JailPool, client: Model, emit: Emit, control: Control | None = None
@@ -55,8 +52,9 @@ async def solve(
         root.end(Ending("failed", why))
     task = asyncio.create_task(root.execute())
     unlisten = control.listen(lambda: _obey(run))
+    reason = f"The run's limit of {run.limits.run_seconds:g} seconds is reached."
+    run.clock.ring(lambda: run.end(Ending("limit", reason, last=True)), lambda: run.end(Ending("limit", reason)))
     _obey(run)
-    timers = _timers(run)
     try:
         outcome = await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -65,8 +63,7 @@ async def solve(
         raise
     finally:
         unlisten()
-        for timer in timers:
-            timer.cancel()
+        run.clock.stop()
         await run.close()
     if run.failure is not None:
         raise run.failure
@@ -106,19 +103,9 @@ def _wrong(spec: RunSpec, run: Run) -> str:
 
 
 def _obey(run: Run) -> None:
+    run.clock.hold(run.control.paused)
     if run.control.stopped:
         run.end(Ending("stopped", run.control.reason))
-
-
-def _timers(run: Run) -> list[asyncio.TimerHandle]:
-    """End the run at its time: softly, with time for one last request, and then for good."""
-    loop, seconds = asyncio.get_running_loop(), run.limits.run_seconds
-    reason = f"The run's limit of {seconds:g} seconds is reached."
-    soft = seconds - min(GRACE, GRACE_SHARE * seconds)
-    return [
-        loop.call_later(soft, run.end, Ending("limit", reason, last=True)),
-        loop.call_later(seconds, run.end, Ending("limit", reason)),
-    ]
 
 
 def _result(run: Run, outcome: Outcome) -> RunResult:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm import identity
 from rlm.call import BIG
+from rlm.clock import Clock
 from rlm.control import Control
 from rlm.events import CallQueued, Emit, Event
 from rlm.files import Files
@@ -55,6 +56,7 @@ class Run:
         self.window = self.endpoint.window
         self.key = spec.run_key or f"run-{id(self)}"
         self.started = time.monotonic()
+        self.clock = Clock(spec.limits.run_seconds)
         self.calls = 0
         self.cells = 0
         self.depth = 0
@@ -107,15 +109,12 @@ class Run:
         limit = self.limits.completion_tokens
         return min(LAST_REPLY, self.reply_tokens, max(LEAST_REPLY, limit // 4) if limit is not None else LAST_REPLY)
 
-    def seconds_left(self) -> float:
-        return max(0.0, self.limits.run_seconds - (time.monotonic() - self.started))
-
     def left(self) -> dict[str, Any]:
         """Return what is left of each limit of the run."""
         return {
             **self.ledger.left(),
             "calls": max(0, self.limits.calls - self.calls),
-            "run_seconds": round(self.seconds_left(), 1),
+            "run_seconds": round(self.clock.left, 1),
         }
 
     # the jail
