@@ -121,7 +121,9 @@ def _wide(head: bytes) -> str:
     """UTF-16 that does not say so, or a refusal: text has no NUL bytes otherwise."""
     solid = head.replace(b"\0", b"")
     ascii_share = sum(1 for byte in solid if 32 <= byte < 127 or byte in b"\n\r\t") / max(1, len(solid))
-    if ascii_share > 0.9 and not 0.4 < len(solid) / len(head) < 0.6:
+    odd = head[1::2].count(0)
+    sides = max(odd, head.count(0) - odd) / head.count(0)  # Latin letters in UTF-16: every NUL on the same side
+    if ascii_share > 0.9 and not (0.4 < len(solid) / len(head) < 0.6 and sides > 0.95):
         # ASCII with a NUL here and there reads as Chinese when taken in pairs.
         raise Refused("It looks like a binary file: it has NUL bytes, which no text has.", what="binary")
     whole = head[: len(head) // 2 * 2]

@@ -117,6 +117,8 @@ def test_first_telling_byte_may_come_late(tmp_path: Path) -> None:
         (b"PK\x03\x04" + bytes(30), "a ZIP archive"),
         (b"\x7fELF" + bytes(100), "a program"),
         (b"text and \0 then more", "NUL bytes"),
+        (b"a\0b\0\0c", "NUL bytes"),
+        (b"a\0b" * 50, "NUL bytes"),
         (bytes(range(256)) * 300, "binary file"),
         (bytes(range(1, 32)) * 300, "control codes"),
         (b"\0" * 5000, "binary file"),
