@@ -55,7 +55,7 @@ def start_run(
         )
     if corpus_version is not None and corpus_version.corpus.workspace_id != workspace.pk:
         raise RunRefused("That corpus is not in this workspace.")
-    chosen = endpoint if isinstance(endpoint, Endpoint) else _endpoint(endpoint)
+    chosen = endpoint if isinstance(endpoint, Endpoint) else _endpoint(endpoint, workspace)
     if chosen.offline and strategy != "rlm":
         raise RunRefused(
             f"The {endpoints.OFFLINE_LABEL} serves the strategy rlm only. Choose rlm, or another model endpoint."
@@ -78,9 +78,9 @@ def start_run(
     return run
 
 
-def _endpoint(name: str) -> Endpoint:
+def _endpoint(name: str, workspace: Workspace) -> Endpoint:
     try:
-        return endpoints.get(name) if name else endpoints.available()[0]
+        return endpoints.get(name, workspace) if name else endpoints.available(workspace)[0]
     except endpoints.UnknownEndpoint as error:
         raise RunRefused(str(error)) from None
 

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
+
 from analyses import endpoints, ingest
 from analyses.live import LiveRun
 from analyses.models import Run, Status
@@ -15,7 +17,9 @@ from rlm.client import ModelClient
 from rlm.endpoints import Endpoint
 from rlm.engine import Control, RunResult, RunSpec, solve
 from rlm.events import Usage
+from rlm.guard import AddressRefused, guarded_client, judged_url
 from rlm.limits import Limits
+from rlm.offline import OfflineClient
 from rlm.replies import Model
 from sandbox import JailPool, SandboxUnavailable, Value
 
@@ -41,11 +45,9 @@ class Clients:
         self._clients.clear()
 
     def _make(self, endpoint: Endpoint) -> Model:
-        if not endpoint.offline:
-            return ModelClient(endpoint)
-        from rlm.offline import OfflineClient
-
-        return OfflineClient(endpoint)
+        if isinstance(endpoint, endpoints.GuardedEndpoint):
+            return ModelClient(endpoint, http_client=guarded_client(settings.ENDPOINT_HOSTS))
+        return OfflineClient(endpoint) if endpoint.offline else ModelClient(endpoint)
 
 
 async def execute(
@@ -76,7 +78,9 @@ async def _solve(
     run: Run, record: RunRecord, pool: JailPool, clients: Clients, control: Control, endpoint: Endpoint | None
 ) -> RunResult:
     try:
-        endpoint = endpoint or endpoints.get(run.endpoint)
+        chosen = endpoint or await asyncio.to_thread(_endpoint, run)
+        if isinstance(chosen, endpoints.GuardedEndpoint):
+            await judged_url(chosen.base_url, settings.ENDPOINT_HOSTS)  # a sentence now, not five failed tries later
         context, has_corpus = Value.of(run.question), run.corpus_version_id is not None
         if run.corpus_version is not None:
             context = await asyncio.to_thread(_context, run)
@@ -90,16 +94,25 @@ async def _solve(
             seed=run.seed,
             has_corpus=has_corpus,
         )
-        return await solve(spec, context=context, pool=pool, client=clients.of(endpoint), emit=record, control=control)
+        return await solve(spec, context=context, pool=pool, client=clients.of(chosen), emit=record, control=control)
     except LeaseLost:
         raise
-    except (SandboxUnavailable, endpoints.UnknownEndpoint, ingest.ContextMissing) as error:
+    except (SandboxUnavailable, endpoints.UnknownEndpoint, ingest.ContextMissing, AddressRefused) as error:
         return _failed(str(error))
     except Exception as error:  # a bug of ours must not leave a run that runs for ever
         log.exception("run %s ended by an error of rlmweb itself", run.pk)
         return _failed(
             f"An error in rlmweb itself ended this run ({type(error).__name__}); the worker's log says more."
         )
+
+
+def _endpoint(run: Run) -> Endpoint:
+    from django.db import connection
+
+    try:
+        return endpoints.get(run.endpoint, run.workspace)
+    finally:
+        connection.close()
 
 
 def _context(run: Run) -> Value:

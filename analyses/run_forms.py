@@ -14,6 +14,7 @@ from analyses.models import CorpusVersion, Run
 from analyses.templatetags.run import amount
 from rlm.endpoints import Endpoint
 from rlm.limits import Limits
+from workspaces.models import Workspace
 
 DEFAULTS = Limits()
 OPTIONAL = {f.name for f in fields(Limits) if "None" in str(f.type)}
@@ -147,8 +148,15 @@ class RunForm(forms.Form):
         label="Model of child calls", required=False, max_length=120, help_text="empty: the endpoint’s own"
     )
 
-    def __init__(self, data: QueryDict | None = None, *, versions: Sequence[CorpusVersion], **kwargs: Any) -> None:
-        self.offered = {endpoint.name: endpoint for endpoint in endpoints.available()}
+    def __init__(
+        self,
+        data: QueryDict | None = None,
+        *,
+        versions: Sequence[CorpusVersion],
+        workspace: Workspace | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.offered = {endpoint.name: endpoint for endpoint in endpoints.available(workspace)}
         self.versions = {version.corpus.key: version for version in versions}
         limits = {shown.name: LimitField(shown) for shown in SHOWN}
         starts = {f"limit_{name}": written(getattr(DEFAULTS, name), name) for name in limits}
@@ -238,7 +246,7 @@ def again(run: Run) -> dict[str, Any]:
         "strategy": run.strategy,
         "endpoint": run.endpoint,
     }
-    known = {endpoint.name: endpoint for endpoint in endpoints.available()}
+    known = {endpoint.name: endpoint for endpoint in endpoints.available(run.workspace)}
     if own := known.get(run.endpoint):
         start["root_model"] = "" if run.root_model == own.root_model else run.root_model
         start["child_model"] = "" if run.child_model in (own.child_model, own.root_model) else run.child_model

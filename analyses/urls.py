@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from analyses.views import ask, corpora, documents, run_lists, runs, shares, trajectories, tree, uploads
+from analyses.views import ask, corpora, documents, endpoints, run_lists, runs, shares, trajectories, tree, uploads
 
 urlpatterns = [
     path("w/<slug:workspace>/", ask.ask, name="workspace-home"),
@@ -44,6 +44,11 @@ urlpatterns = [
     path("w/<slug:workspace>/uploads/<str:upload>/close", uploads.upload_close, name="upload-close"),
     path("w/<slug:workspace>/uploads/<str:upload>/cancel", uploads.upload_cancel, name="upload-cancel"),
     path("w/<slug:workspace>/uploads/<str:upload>/f/<int:file>/retry", uploads.upload_retry, name="upload-retry"),
+    path("w/<slug:workspace>/endpoints/", endpoints.endpoint_list, name="endpoint-list"),
+    path("w/<slug:workspace>/endpoints/new", endpoints.endpoint_new, name="endpoint-new"),
+    path("w/<slug:workspace>/endpoints/<int:endpoint_id>/", endpoints.endpoint_edit, name="endpoint-edit"),
+    path("w/<slug:workspace>/endpoints/<int:endpoint_id>/test", endpoints.endpoint_test, name="endpoint-test"),
+    path("w/<slug:workspace>/endpoints/<int:endpoint_id>/remove", endpoints.endpoint_remove, name="endpoint-remove"),
     path("s/<str:token>/", shares.share_detail, name="share-detail"),
     path("s/<str:token>/answer", tree.answer, name="share-answer"),
     path("s/<str:token>/c/<int:call>/cells", tree.call_cells, name="share-call-cells"),

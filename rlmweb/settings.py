@@ -244,6 +244,12 @@ OPENAI_SUB_MODEL = env.text("OPENAI_SUB_MODEL", "gpt-5-mini" if OPENAI_MODEL == 
 OPENAI_DIALECT = env.choice("OPENAI_DIALECT", "async", "async", "paper")
 OPENAI_WINDOW = env.number("OPENAI_WINDOW", 128_000, least=2_000)
 
+# — model endpoints of workspaces: the first secret encrypts their keys, all of them decrypt; hosts that may be private —
+SECRETS = env.words("RLMWEB_SECRETS") or [_own_secret("endpoint-secret")]
+if any(len(secret) < 32 for secret in SECRETS):
+    raise ImproperlyConfigured("RLMWEB_SECRETS must be secrets of at least 32 characters each, parted by commas")
+ENDPOINT_HOSTS = env.words("RLMWEB_ENDPOINT_HOSTS")
+
 # — the sandbox and the worker —
 SANDBOX_BACKEND = env.choice("RLMWEB_SANDBOX", "firejail", "firejail", "bubblewrap")
 SANDBOX_PREFIX = env.text("RLMWEB_SANDBOX_PREFIX") or None

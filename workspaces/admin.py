@@ -11,7 +11,7 @@ from django.contrib.auth.forms import AdminUserCreationForm
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 
-from workspaces.models import Member, User, Workspace
+from workspaces.models import Invitation, Member, ModelEndpoint, User, Workspace
 
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 admin.site.site_header = admin.site.site_title = "rlmweb, operator"
@@ -61,3 +61,34 @@ class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def member_count(self, workspace: Any) -> int:
         count: int = workspace._members
         return count
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Invitation)
+class InvitationAdmin(ReadOnlyAdmin):
+    """Without the token: it is the key to a membership."""
+
+    list_display = ("workspace", "role", "email", "created_by", "created_at", "expires_at", "revoked_at", "accepted_by")
+    list_select_related = ("workspace", "created_by", "accepted_by")
+    exclude = ("token",)
+
+
+@admin.register(ModelEndpoint)
+class ModelEndpointAdmin(ReadOnlyAdmin):
+    """Without the key, encrypted or not."""
+
+    list_display = ("name", "workspace", "base_url", "root_model", "has_key", "updated_at")
+    list_select_related = ("workspace",)
+    search_fields = ("name", "workspace__name", "workspace__slug", "base_url")
+    exclude = ("sealed_key",)
+
+    @admin.display(boolean=True, description="key")
+    def has_key(self, endpoint: ModelEndpoint) -> bool:
+        return bool(endpoint.sealed_key)

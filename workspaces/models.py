@@ -13,6 +13,8 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.text import slugify
 
+from workspaces.secrets import seal, unseal
+
 
 class UserManager(BaseUserManager["User"]):
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
@@ -138,3 +140,41 @@ class Invitation(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("invitation", args=[self.token])
+
+
+class ModelEndpoint(models.Model):
+    """A place where models answer, of one workspace. Its key is encrypted, and goes nowhere but into requests to it."""
+
+    class Dialect(models.TextChoices):
+        ASYNC = "async"
+        PAPER = "paper"
+
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="model_endpoints")
+    name = models.CharField(max_length=60)
+    base_url = models.CharField(max_length=300)
+    sealed_key = models.TextField(blank=True)
+    root_model = models.CharField(max_length=120)
+    child_model = models.CharField(max_length=120, blank=True)  # empty: the root model
+    dialect = models.CharField(max_length=10, choices=Dialect.choices, default=Dialect.ASYNC)
+    window = models.PositiveIntegerField(default=128_000)  # tokens
+    # Dollars a million tokens, where the price list does not know the model.
+    input_price = models.FloatField(null=True, blank=True)
+    output_price = models.FloatField(null=True, blank=True)
+    created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["workspace", "name"], name="endpoint_name_once_a_workspace")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def set_key(self, key: str) -> None:
+        self.sealed_key = seal(key)
+
+    @property
+    def key(self) -> str:
+        """The key itself; raises secrets.Unreadable."""
+        return unseal(self.sealed_key)

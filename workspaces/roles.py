@@ -15,13 +15,14 @@ class May(StrEnum):
     SHARE = "make and revoke shares"
     INVITE = "invite, remove and change the role of members"
     RENAME = "rename the workspace"
+    ENDPOINTS = "add, change and remove model endpoints"
     OWN = "make and remove owners"
 
 
 MATRIX: dict[str, frozenset[May]] = {
     Role.VIEWER: frozenset({May.SEE}),
     Role.EDITOR: frozenset({May.SEE, May.ASK, May.SHARE}),
-    Role.ADMIN: frozenset({May.SEE, May.ASK, May.SHARE, May.INVITE, May.RENAME}),
+    Role.ADMIN: frozenset({May.SEE, May.ASK, May.SHARE, May.INVITE, May.RENAME, May.ENDPOINTS}),
     Role.OWNER: frozenset(May),
 }
 

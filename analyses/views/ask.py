@@ -35,14 +35,16 @@ def ask(request: HtmxHttpRequest, workspace: str) -> HttpResponse:
     member = membership(request, workspace)
     if request.method == "POST":
         demand(member, May.ASK)
-        form = RunForm(request.POST, versions=latest_versions(member))
+        form = RunForm(request.POST, workspace=member.workspace, versions=latest_versions(member))
         if form.is_valid() and (run := _start(form, member)):
             return redirect(run)
         return _page(request, member, form)
     if request.htmx and request.htmx.target == "runs":
         return render(request, "analyses/_recent_runs.html", _recent(member))
     start, missing = _start_of_form(request, member)
-    return _page(request, member, RunForm(versions=latest_versions(member), initial=start), missing)
+    return _page(
+        request, member, RunForm(workspace=member.workspace, versions=latest_versions(member), initial=start), missing
+    )
 
 
 @login_required
@@ -87,7 +89,7 @@ def _start_of_form(request: HttpRequest, member: Member) -> tuple[dict[str, Any]
     start: dict[str, Any] = {}
     note = ""
     if key := request.GET.get("from"):
-        runs = Run.objects.visible_to(request.user).select_related("corpus_version__corpus")
+        runs = Run.objects.visible_to(request.user).select_related("workspace", "corpus_version__corpus")
         run = get_object_or_404(runs, workspace=member.workspace_id, key=key)
         start = again(run)
         if "endpoint" not in start:
@@ -121,6 +123,7 @@ def _page(request: HttpRequest, member: Member, form: RunForm, note: str = "") -
         "note": note,
         "samples": samples,
         "may_ask": may(member, May.ASK),
+        "may_endpoints": may(member, May.ENDPOINTS),
         "question_most": DEFAULTS.question_chars,
         "models": sorted({name for run in recent["runs"] for name in (run.root_model, run.child_model)}),
         "nav": "ask",

@@ -263,7 +263,7 @@ def test_the_page_takes_the_same_queries_however_much_there_is(cast: Cast, djang
         corpus = make_corpus(cast.workspace, f"Corpus {number}", versions=3)
         make_plain_run(cast.workspace, f"Question {number}", corpus_version=corpus.latest, created_by=cast.ed)
     client = cast.client(cast.ed)
-    with django_assert_max_num_queries(7):  # session, person, member, corpora, runs, counts, switcher
+    with django_assert_max_num_queries(8):  # session, person, member, corpora, endpoints, runs, counts, switcher
         client.get(cast.url())
 
 

@@ -98,6 +98,11 @@ RULES: dict[str, Rule] = {
     "upload-retry": Rule(write=EDITORS),
     "run-export": part,
     "run-import": Rule(EDITORS, EDITORS),
+    "endpoint-list": see,
+    "endpoint-new": Rule(ADMINS, ADMINS),
+    "endpoint-edit": Rule(ADMINS, ADMINS),
+    "endpoint-test": Rule(write=ADMINS),
+    "endpoint-remove": Rule(write=ADMINS),
     "share-detail": Shared(),
     "share-answer": Shared(found=False),
     "share-call-cells": Shared(),
@@ -197,6 +202,9 @@ def make_world() -> World:
         "upload": upload.key,
         "file": upload.files.first().pk,
         "format": "json",
+        "endpoint_id": cast.workspace.model_endpoints.create(
+            name=SECRET, base_url="http://127.0.0.1:9", root_model="m"
+        ).pk,
         "uidb36": "1",
     }
     return World(cast, run, share, revoked, clients, values)

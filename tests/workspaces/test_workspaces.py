@@ -24,6 +24,7 @@ ALLOWED = {
     May.SHARE: {"owner", "admin", "editor"},
     May.INVITE: {"owner", "admin"},
     May.RENAME: {"owner", "admin"},
+    May.ENDPOINTS: {"owner", "admin"},
     May.OWN: {"owner"},
 }
 
