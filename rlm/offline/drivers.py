@@ -24,14 +24,18 @@ index = Index(
     [[words(said, known) for _, _, _, said in told] for told in talk],
     [(d, a, b) for d, told in enumerate(talk) for a, b in windows([len(said) for _, _, _, said in told])],
 )
+terms |= {one + two: 1.0 for one, two in pairs if index.idf(one + two)}  # written as one word
+missing = [word for word in shown if not any(index.idf(stem) for stem in words(word) + like.get(word, []))]
+spelled = {word: found for word in missing if (found := index.alike("".join(words(word))))}
+terms |= {stem: 1.0 / len(found) for found in spelled.values() for stem in found}
 ranked = index.search(terms, pairs, [words(doc["title"]) for doc in docs], [[said[2] in prefer for said in told] for told in talk])
 if only:  # passages in which they have a say
     ranked = [(score, n) for score, n in ranked for d, a, b in [index.passages[n]] if any(talk[d][i][2] in only for i in range(a, b))]
 weights = {word: index.idf(word) * weight for word, weight in terms.items() if index.idf(word)}
-missing = [word for word in shown if not any(index.idf(stem) for stem in words(word) + like.get(word, []))]
 tasks = tasks_of(ranked, index, talk, docs, weights)
 print(f"{len(index.passages):,} passages, {len(ranked):,} with the words; the best in:", *[task["title"] for task in tasks[:5]], sep="\\n  ")
-print("not there at all:", ", ".join(missing) or "none")"""
+print("not there at all:", ", ".join(word for word in missing if word not in spelled) or "none")
+print("spelled otherwise:", ", ".join(f"{word} as {' '.join(found)}" for word, found in spelled.items()) or "none")"""
 
 QUOTES: Final = '{"type": "array", "items": {"type": "object", "required": ["title", "quote", "offset", "score"]}}'
 
@@ -111,6 +115,14 @@ with_whom = {title: [one["speaker"] for one in people if title in one["titles"]]
 answer = told_documents(found, what, docs, with_whom) if found else ""
 print(answer[:1500])"""
 
+PHRASE: Final = """\
+found = mentions(talk, docs, phrase)
+print(len(found), "places")
+said_by = list(dict.fromkeys(one["speaker"] for one in found if one["speaker"]))
+answer = (f"Said by **{'**, **'.join(said_by[:6])}**:" if said_by else "It stands here:") + "\\n\\n" + "\\n\\n".join(map(block, found[:6]))
+answer = answer + "\\n\\n*" + note_on("The phrase was looked for word for word", len(docs)) + "*" if found else ""
+print(answer[:1500])"""
+
 EDGE: Final = """\
 found = [one for one in mentions(talk, docs, phrase) if not only or one["speaker"] in only]
 print(len(found), "places")
@@ -145,8 +157,7 @@ answer += "\\n\\n" + table(["#", "Title", "Characters"] + (["Last time in it"] i
 print(answer[:1500])"""
 
 GIST: Final = """\
-asked_stems = set(words(question_asked)) - empty
-near = [set(words(doc["title"])) & asked_stems for doc in docs]
+near = [set(words(doc["title"])) & set(asked_stems) for doc in docs]
 chosen = [i for i, hit in enumerate(near) if hit and len(hit) == max(map(len, near))]
 chosen = chosen if 0 < len(chosen) < len(docs) else list(range(len(docs)))
 parts = ["An extract, not a summary: no language model has read this. " + (f"It is about **{docs[chosen[0]]['title']}**." if len(chosen) == 1 else f"It is about {len(chosen)} documents.")]
@@ -170,7 +181,7 @@ frames = [(title, frame) for title, frame in frames if frame is not None]
 if len(frames) > 1 and len({tuple(frame.columns) for _, frame in frames}) == 1:
     frames = [("all tables", pd.concat([frame.assign(document=title) for title, frame in frames], ignore_index=True))]
 plans = [(title, frame, plan_table(question_asked, frame)) for title, frame in frames]
-usable = [one for one in plans if one[2]["measure"] and (one[2]["where"] or one[2]["by"] or one[2]["of"] or one[2]["measure"] == "count")]
+usable = [one for one in plans if one[2]["measure"] and (one[2]["where"] or one[2]["by"] or one[2]["of"] or one[2]["rows_asked"])]
 usable.sort(key=lambda one: -len(one[2]["where"]) - len(one[2]["by"]) - bool(one[2]["of"]))
 for title, frame, plan in usable[:1]:
     print("table:", title, frame.shape, "columns:", list(frame.columns)[:20])

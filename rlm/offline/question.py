@@ -71,13 +71,13 @@ def classify(question: str, shape: Shape = Shape()) -> Plan:  # noqa: B008  (fro
     terms, shown = _terms(about, quoted)
     if kind == "sides":
         for word in words(
-            "disagree contradict conflict differ dispute each other odds inconsistent discrepancy clash opinion"
+            "disagree contradict conflict differ difference compare contrast both dispute each other odds inconsistent discrepancy clash opinion"
         ):
             terms.pop(word, None)
     if re.search(
         r"\b(?:when|date|what (?:year|day))\b.*\b(?:record|publish|release|air|dated?|come out|came out)", text, re.I
     ):
-        terms["dat"] = 1.0  # as in "date: 2020-01-28"
+        terms["date"] = 1.0  # as in "date: 2020-01-28"
     prefer = tuple(name for name in people if name not in only)
     for stem in (w for name in prefer for w in words(name) if w in terms):
         terms[stem] = 0.7  # a name stands in front of what somebody says, seldom in it
@@ -124,9 +124,15 @@ def _kind(text: str, shape: Shape, people: tuple[str, ...], quoted: str) -> tupl
         of = re.sub(r".*\b(?:mention|reference|occurrence|use)s? (?:of|to)\b", "", text, flags=re.I)
         if told and (phrase := quoted or _counted(text) or _phrase(of)):
             return "edge", phrase
+    if len(quoted.split()) > 2 and re.search(r"\b(?:who|where|when|which)\b", low):
+        return "phrase", quoted
+    if shape.speakers and _about_people(low, people):
+        return "people", people[0] if people else ""
     if re.search(NAMED, low) and not people:
         return "names", ""
-    if re.search(r"\b(?:disagree|contradict|conflict|dispute|inconsisten|discrepan|differ\b|at odds|clash)", low):
+    if re.search(r"\b(?:disagree|contradict|conflict|dispute|inconsisten|discrepan|differ\b|at odds|clash)", low) or (
+        len(people) > 1 and re.search(r"\bcompare|\bcontrast|\bdifference|\bversus\b|\bvs\b|\bboth\b", low)
+    ):
         return "sides", ""
     if shape.columns and re.search(MEASURED, low):
         return "table", ""

@@ -68,7 +68,7 @@ def _root(s: Situation) -> Step:
         return Step("That is an answer. It goes out through the variable, not retyped.", "FINAL(answer)")
     if s.did('print("usable:"'):
         plan = classify(s.question, replace(s.shape, columns=()))
-    if s.did('"places"') and plan.kind in ("which", "edge", "names"):
+    if s.did('"places"') and plan.kind in ("which", "edge", "names", "phrase"):
         plan = replace(plan, kind="find")
     step = _direct(s, plan) if plan.kind not in ("find", "sides") else None
     return step or _search(s, plan)
@@ -95,6 +95,9 @@ def _direct(s: Situation, plan: Plan) -> Step | None:
                 run=drivers.WHICH,
             ),
         )
+    if plan.kind == "phrase":
+        run = cell("ranking", "facts", "merging", "leads", values={"phrase": plan.phrase}, run=drivers.PHRASE)
+        return Step("The question quotes something, so I look for it word for word.", run)
     if plan.kind == "edge":
         latest = bool(re.search(r"\b(?:last|latest|final)\b", s.question, re.I))
         values = {"phrase": plan.phrase, "only": list(plan.only), "latest": latest}
@@ -113,11 +116,20 @@ def _direct(s: Situation, plan: Plan) -> Step | None:
     if plan.kind == "listing":
         return Step("The question is about the documents themselves.", cell(run=drivers.LISTING))
     if plan.kind == "gist":
-        values = {
-            "question_asked": s.question,
-            "only": list(plan.only),
-            "empty": {"episod", "document", "podcast", "summariz", "about", "main", "topic"},
+        general = {
+            "summariz",
+            "summary",
+            "overview",
+            "gist",
+            "topic",
+            "them",
+            "point",
+            "podcast",
+            "book",
+            "stand",
+            "key",
         }
+        values = {"asked_stems": sorted(plan.terms.keys() - general), "only": list(plan.only)}
         said = "I cannot summarise. I can show what is named most, and the sentences closest to the whole."
         return Step(said, cell("ranking", "merging", "gist", values=values, run=drivers.GIST))
     if plan.kind == "table":
@@ -193,6 +205,12 @@ def _ask(s: Situation, plan: Plan) -> Step:
 
 def _caution(s: Situation, plan: Plan) -> str:
     """What to say first where words of the question are nowhere in the documents."""
+    spelled = [pair.split(" as ") for pair in s.line("spelled otherwise").split(", ") if " as " in pair]
+    taken = ", ".join(f"“{other}” for “{word}”" for word, other in spelled)
+    return (f"(Not found as spelled; I took {taken}.) " if taken else "") + _missing(s, plan)
+
+
+def _missing(s: Situation, plan: Plan) -> str:
     missing = [word for word in s.line("not there at all").split(", ") if word and word != "none"]
     if not missing:
         return ""

@@ -116,6 +116,8 @@ def test_stems_bring_forms_together_and_keep_others_apart() -> None:
     assert stem("promises") == stem("promised") == stem("promising") == stem("promise")
     assert stem("studies") == stem("studied") == stem("study")
     assert stem("favourite") == stem("favorite")
+    assert stem("making") == stem("make") and stem("hoped") == stem("hope") and stem("running") == stem("run")
+    assert stem("made") != stem("mad") and stem("hope") != stem("hop") and stem("rate") != stem("rat")
     assert len({stem("letter"), stem("let"), stem("station"), stem("state"), stem("number"), stem("numb")}) == 6
     assert words("The U.S. Navy's wicks") == ["the", "us", "navy", "wick"]
     assert words("日本語です") == ["日本", "本語", "語で", "です"]

@@ -107,8 +107,8 @@ def pick(
     for passage in passages:
         scores = scores_of(passage, weights, looks_for, only, prefer)
         used: set[int] = set()
-        for i in sorted(range(len(passage)), key=lambda i: -scores[i])[:3]:
-            if i in used or scores[i] < 0.55 * max(scores) or scores[i] <= 0:
+        for i in sorted(range(len(passage)), key=lambda i: -scores[i])[: max(3, len(passage) // 4)]:
+            if i in used or scores[i] < 0.45 * max(scores) or scores[i] <= 0:
                 continue
             first, last = around(passage, scores, i, used)
             used |= set(range(first, last))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections import Counter, defaultdict
@@ -25,11 +26,12 @@ def stem(word: str) -> str:
         rest = word.removesuffix(ending)
         enough = len(rest) >= left[ending] and len(re.findall("[aeiouy]+", rest)) > (ending in ("er", "or"))
         if rest != word and enough and not word.endswith("eed"):
-            word = rest + ("y" if ending == "ied" else "")
+            short = ending in ("ing", "ed") and re.fullmatch("[^aeiouy][aeiouy][^aeiouwxy]", rest)
+            word = rest + ("y" if ending == "ied" else "e" if short else "")  # hoping, hope; but hopping, hop
             break
     word = re.sub(r"([bdfgmnprt])\1$", r"\1", word.replace("our", "or") if len(word) > 5 else word)
     word = re.sub("is(e?)$", r"iz\1", word) if len(word) > 5 else word  # organise, organize
-    return word[:-1] if word.endswith("e") and len(word) > 3 else word
+    return word[:-1] if word.endswith("e") and len(word) > 4 else word
 
 
 def words(text: str, known: dict[str, str] | None = None) -> list[str]:
@@ -77,6 +79,23 @@ class Index:
     def idf(self, word: str) -> float:
         there = len(self.where.get(word, ()))
         return math.log(1 + (len(self.passages) - there + 0.5) / (there + 0.5)) if there else 0.0
+
+    def alike(self, word: str) -> list[str]:
+        """What stands in the text for a stem that does not: two words written apart, or a spelling close to it."""
+        for cut in range(2, len(word) - 2):
+            one, two = stem(word[:cut]), stem(word[cut:])
+            for number in self.where.get(one, {}).keys() & self.where.get(two, {}).keys():
+                d, a, b = self.passages[number]
+                if any(
+                    pair == (one, two)
+                    for i in range(a, b)
+                    for pair in zip(self.texts[d][i], self.texts[d][i][1:], strict=False)
+                ):
+                    return [one, two]
+        if len(word) < 6:
+            return []
+        near = [other for other in self.where if abs(len(other) - len(word)) < 3 and set(other[:2]) & set(word[:2])]
+        return difflib.get_close_matches(word, near, 1, 0.82)
 
     def search(
         self,

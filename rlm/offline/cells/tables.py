@@ -133,19 +133,17 @@ def plan_table(question: str, frame: pd.DataFrame) -> dict[str, Any]:
         measure = totals or ("sum" if of else "count")
         if not of:
             measure = "count"
+    length = bool(names) and not by and bool(re.search(r"\b(?:longest|shortest)\b", rest, re.I))
+    if length:
+        of = names[0]
     if measure == "count" and re.search(r"\bhow many different\b", rest, re.I):
         measure = "nunique"
     if not of and measure in ("mean", "median", "sum", "max", "min"):
-        of = (
-            (([c for c in numeric if not re.search(r"id$|number|year|zip|turn|row", c, re.I)] or numeric)[-1:] or [""])[
-                0
-            ]
-            if measure != "count"
-            else ""
-        )
+        sized = [c for c in numeric if not re.search(r"id$|number|year|zip|turn|row", c, re.I)] or numeric
+        of = sized[-1] if sized else ""
     return {"where": where, "by": by, "measure": measure, "of": of, "rows": int(top[1]) if top else 0,
             "order": "min" if re.search(r"\b(?:lowest|least|fewest|smallest|min(?:imum)?|cheapest|shortest|earliest|youngest)\b", rest, re.I) else "max",
-            "extreme": extreme}  # fmt: skip
+            "length": length, "rows_asked": bool(re.search(r"\b(?:rows|records|entries|lines)\b", rest, re.I))}  # fmt: skip
 
 
 def chosen_rows(frame: pd.DataFrame, where: list[tuple[str, str, Any]]) -> pd.DataFrame:
@@ -211,9 +209,10 @@ def work_out(frame: pd.DataFrame, plan: dict[str, Any]) -> dict[str, Any]:
         }
     shown = [c for c in frame.columns if frame[c].astype(str).str.len().mean() < 80][:7]
     if measure in ("max", "min") and len(rows):
-        best = rows.sort_values(of, ascending=measure == "min", kind="stable", na_position="last").head(
-            plan["rows"] or 5
-        )
+        sizes = rows[of].astype(str).str.len() if plan["length"] else rows[of]
+        order = sizes.sort_values(ascending=measure == "min", kind="stable", na_position="last").index
+        best = rows.loc[order].head(plan["rows"] or 5)
+        shown = [*shown, of] if of not in shown else shown
         return {
             "figure": told(best.iloc[0][of]),
             "first": None,
