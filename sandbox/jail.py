@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -116,7 +117,7 @@ class Jail:
             "functions": functions,
             "leaf": leaf,
             "question": question,
-            "seed": seed,
+            "seed": int.from_bytes(hashlib.sha256(seed.encode()).digest(), "big"),
             "tools": [_tool(t) for t in tools],
             "context": [len(context.skeleton), memory.size],
             "limits": {"cpu_seconds": limits.cpu_seconds, "threads": limits.threads, "value_bytes": limits.value_bytes},

@@ -108,12 +108,14 @@ class Names:
     def _coroutine(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function that makes a coroutine and notices when nobody awaits it."""
 
+        signature = SIGNATURES[name]
+
         async def run(note: dict[str, Any], args: Any, kwargs: Any) -> Any:
             note["started"] = True
             return await function(*args, **kwargs)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            inspect.signature(function).bind(*args, **kwargs)
+            signature.bind(*args, **kwargs)
             note = {"name": name, "started": False}
             coroutine: Any = run(note, args, kwargs)
             coroutine.__name__ = coroutine.__qualname__ = name
@@ -122,7 +124,7 @@ class Names:
 
         call.__name__ = call.__qualname__ = name
         call.__doc__ = function.__doc__
-        call.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+        call.__signature__ = signature  # type: ignore[attr-defined]
         call._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
         return call
 
@@ -231,6 +233,20 @@ class Names:
 
     def _list_files(self) -> Any:
         return self.host.ask("list_files", {})
+
+
+def _signature(function: Any) -> inspect.Signature:
+    """Of a method, without self."""
+    whole = inspect.signature(function)
+    return whole.replace(parameters=list(whole.parameters.values())[1:])
+
+
+# once, in the zygote: this is dear
+SIGNATURES = {
+    "llm_query": _signature(Names._llm_query),
+    "batch_llm_query": _signature(Names._batch),
+    "sub_agent": _signature(Names._sub_agent),
+}
 
 
 def schema_of(schema: Any) -> Any:

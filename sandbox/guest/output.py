@@ -18,12 +18,12 @@ KEEP_HISTORY = 8 << 20  # bytes of a cell's output kept for ``history``
 class Output:
     """Knows which cell runs; drops (and counts) what threads and tasks of earlier cells write."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self) -> None:
         self.cell: contextvars.ContextVar[int] = contextvars.ContextVar("cell", default=0)
         self.now = 0
         self.dropped = 0
         self.kept = bytearray()
-        self.max_threads = threads
+        self.max_threads = 32
         self._os_write = os.write
 
     def install(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import hashlib
 import mmap
 import os
 import random
@@ -32,12 +31,13 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Repl:
-    def __init__(self, wire: Wire, context_fd: int) -> None:
+    def __init__(self, wire: Wire, context_fd: int, output: Output) -> None:
         message, blob = wire.read()
         limits = message["limits"]
         self.wire = wire
         self.cpu_seconds: float = limits["cpu_seconds"]
-        self.output = Output(limits["threads"])
+        self.output = output
+        self.output.max_threads = limits["threads"]
         self.module = types.ModuleType("__main__")
         self.namespace = self.module.__dict__
         self.host = Host(wire, limits["value_bytes"], frames.encoder, self.decode)
@@ -58,8 +58,9 @@ class Repl:
         self.namespace["context"] = self.original
         if message["question"] is not None:
             self.namespace["question"] = message["question"]
-        self._seed(message["seed"])
-        self.output.install()
+        seed = message["seed"]
+        random.seed(seed)
+        self._seed_numpy(seed & 0xFFFFFFFF)
         for tool in message["tools"]:
             self._define(tool)
 
@@ -83,11 +84,11 @@ class Repl:
                 view.release()
                 os.close(fd)
 
-    def _seed(self, seed: str) -> None:
-        random.seed(seed)
+    @staticmethod
+    def _seed_numpy(seed: int) -> None:
         numpy = sys.modules.get("numpy")
         if numpy is not None:
-            numpy.random.seed(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big"))
+            numpy.random.seed(seed)
 
     def _define(self, tool: dict[str, str]) -> None:
         filename = f"<tool {tool['name'][:60]}>"
@@ -257,21 +258,19 @@ class Repl:
 
 def warm_up() -> None:
     """Touch what every REPL touches, so that a spare one has its own copies of those pages already."""
-    random.seed("")
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed(0)
+    random.seed(0)
+    Repl._seed_numpy(0)
     threading.stack_size(2 << 20)
     prepare("warm = 1", 0, frozenset({"llm_query"}))
     frames.GuestDecoder(b"", {}).decode(frames.encoder(1 << 20).encode({"a": [1.5, ("b",)]})[0])
 
 
-def main(wire_fd: int, context_fd: int) -> None:
+def main(wire_fd: int, context_fd: int, output: Output) -> None:
     warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
     wire = Wire(wire_fd)
     try:
         try:
-            repl = Repl(wire, context_fd)
+            repl = Repl(wire, context_fd, output)
         except (Exception, MemoryError) as error:  # noqa: BLE001 (a context that does not fit, a tool that does not compile)
             wire.send({"op": "failed", "error": explain(error)[:2000]})
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 
 from . import repl
 from .filter import Installer
+from .output import Output
 from .selftest import examine
 
 WATCH_SECONDS = 0.25
@@ -35,6 +37,10 @@ class Zygote:
         self.reasons: dict[int, str] = {}  # pid → why it was killed
         self.spares: dict[int, socket.socket] = {}  # pid → where it waits for its orders
         self.installer = Installer()
+        # Python's own fork runs handlers that touch 240 pages, to mend locks of threads; there are none here
+        self.fork = ctypes.PyDLL(None).fork
+        self.output = Output()
+        self.output.install()
         self.pid = os.getpid()
         self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.base = 0
@@ -94,7 +100,7 @@ class Zygote:
     def fork_spare(self) -> None:
         """A REPL with everything done that needs no order; it waits for its descriptors."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pid = os.fork()
+        pid = self.fork()
         if not pid:
             self.become_repl(theirs)
         theirs.close()
@@ -141,7 +147,7 @@ class Zygote:
                 os.dup2(fds[2], CONTEXT)
             os.closerange(CONTEXT + 1 if len(fds) > 2 else CONTEXT, 16)
             gc.enable()
-            repl.main(WIRE, CONTEXT if len(fds) > 2 else -1)
+            repl.main(WIRE, CONTEXT if len(fds) > 2 else -1, self.output)
         except BaseException:  # noqa: BLE001 (nothing may return into the zygote's loop)
             with contextlib.suppress(BaseException):
                 sys.excepthook(*sys.exc_info())

@@ -183,7 +183,7 @@ async def test_nothing_is_left_on_disk_or_open(tmp_path: Path) -> None:
     pool = JailPool(spare=0)
     await (await pool.open()).close()
     before = state()
-    for _ in range(8):
+    for _ in range(4):
         jail = await pool.open()
         repls = await asyncio.gather(*(jail.start_repl(Value.of("x" * 100_000), limits=QUICK) for _ in range(5)))
         await asyncio.gather(*(r.run("FINAL(context * 5)", 1) for r in repls))

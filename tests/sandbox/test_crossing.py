@@ -41,7 +41,7 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and repr(a) == repr(b) and getattr(a, "fold", 0) == getattr(b, "fold", 0)
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda v: f"{type(v).__name__}-{repr(v)[:20]}" if not isinstance(v, int) else "int")
+@pytest.mark.parametrize("value", VALUES, ids=[f"{type(v).__name__}{i}" for i, v in enumerate(VALUES)])
 def test_value_is_the_same_on_the_host(value: Any) -> None:
     crossed = Value.of(value)
     assert same(crossed.python(), value)
