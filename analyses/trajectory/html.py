@@ -24,6 +24,7 @@ from analyses.trajectory.walk import Over, output_of, walk
 
 WHOLE_MOST = 20_000  # characters of an output that the model saw only in part
 EAGER = 12  # calls up to this number stand open
+CALLS_WHOLE = 2_000  # calls up to this number have their cells in the file; a browser would not open it otherwise
 # Links and buttons of the page that need its server. Text from models cannot look like these: it is escaped.
 _ONLINE = re.compile(r'<a class="linkish" href="c/[^"]*" hx-get[^>]*>[^<]*</a>(?:<kbd[^>]*>o</kbd>)?')
 _HTMX = re.compile(r' (?:hx-[a-z-]+|data-scope)="[^"]*"')
@@ -42,7 +43,7 @@ def _pieces(run: Run, outline: Outline, tree: Tree) -> Iterator[str]:
     answer = shown_answer(run)
     context = {
         "run": run, "state": RunState(run, outline), "answer": answer, "timeline": Timeline.of(run, outline),
-        "styles": _styles(), "sprite": _sprite(),
+        "whole": CALLS_WHOLE, "styles": _styles(), "sprite": _sprite(),
     }  # fmt: skip
     yield render_to_string("analyses/export_page.html", context)
     open_cells: list[bool] = []  # of each call that is not over: whether a cell of it is open
@@ -51,6 +52,8 @@ def _pieces(run: Run, outline: Outline, tree: Tree) -> Iterator[str]:
             case Call():
                 yield from _call(CallNode(tree, row))
                 open_cells.append(False)
+            case Cell() if row.call_number > CALLS_WHOLE and not outline.children(row.call_number, row.number):
+                continue
             case Cell():
                 if open_cells[-1]:
                     yield "</ul></li>"

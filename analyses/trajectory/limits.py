@@ -18,7 +18,7 @@ class ImportLimits:
     lines: int = 2_000_000
     runs: int = 100  # in one file
     calls: int = 20_000  # a run
-    cells: int = 200_000  # a run
+    cells: int = 50_000  # a run
     depth: int = 40  # calls below each other
     text_chars: int = 1_000_000  # of one reply, piece of code or message; a longer one is cut, and says so
     json_chars: int = 2_000_000  # of one structured field: variables, schema, what is shown of an answer

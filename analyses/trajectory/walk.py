@@ -29,13 +29,11 @@ def walk(run: Run, outline: Outline | None = None) -> Iterator[Call | Cell | Ove
 def _calls(run: Run, outline: Outline, numbers: list[int]) -> Iterator[Call | Cell | Over]:
     for start in range(0, len(numbers), AT_ONCE):
         some = numbers[start : start + AT_ONCE]
-        rows = Call.objects.filter(run=run, number__in=some).defer("answer_value").order_by("number")
+        rows = list(Call.objects.filter(run=run, number__in=some).defer("answer_value").order_by("number"))
         cells: dict[int, list[Cell]] = {number: [] for number in some}
-        for cell in (
-            Cell.objects.filter(run=run, call_number__in=some)
-            .defer("messages", "exchange")
-            .order_by("call_number", "number")
-        ):
+        # By the calls' primary keys: there is an index for that, and none for their numbers.
+        of_rows = Cell.objects.filter(call__in=[row.pk for row in rows]).defer("messages", "exchange")
+        for cell in of_rows.order_by("call_number", "number"):
             cells[cell.call_number].append(cell)
         for call in rows:
             yield call

@@ -17,7 +17,7 @@ from django.core.management import call_command
 from analyses import blobs, texts
 from analyses.models import Call, Cell, Corpus, CorpusVersion, Document, Run
 from analyses.texts import answer_of, bounded_answer, clean, stored_messages
-from analyses.trajectory import jsonl, notebook
+from analyses.trajectory import html, jsonl, notebook
 from analyses.trajectory.exporting import EXPORTS
 from analyses.trajectory.importing import Outcome, import_file
 from analyses.trajectory.jsonl import PART, _parts
@@ -388,6 +388,17 @@ def test_html_is_one_file_that_asks_for_nothing(shape: str) -> None:
     assert shown <= set(page.ids)
     anchors = {link[1:] for link in page.links if link.startswith("#call") or link.startswith("#i-")}
     assert anchors <= set(page.ids)
+
+
+def test_html_of_a_very_large_run_leaves_out_cells_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(make_workspace(), "crowd")
+    monkeypatch.setattr(html, "CALLS_WHOLE", 10)
+    text = write(run, "html").decode()
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert "cell-10-1" in page.ids and "cell-11-1" not in page.ids and "call-11" in page.ids
+    assert "first 10 of" in text
 
 
 def test_html_escapes_whatever_is_in_a_run(rich: Run) -> None:
