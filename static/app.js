@@ -1,5 +1,7 @@
 // The page's small script: theme, dialogs, copying; the tree's keys and folds; the live run. Everything else is HTML,
 // CSS and htmx. No library but htmx.
+"use strict";
+{ // a scope of its own: pages have scripts of theirs
 const $ = (query, within = document) => within.querySelector(query);
 const $$ = (query, within = document) => [...within.querySelectorAll(query)];
 
@@ -340,3 +342,4 @@ addEventListener("scroll", () => {
 
 if (run) { setInterval(() => { if (!document.hidden) tick(); }, 200); tick(); }
 document.addEventListener("DOMContentLoaded", () => { if (tree) { refold(tree); reveal(); } });
+}

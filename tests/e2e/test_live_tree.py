@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from django.test import Client
 from playwright.sync_api import Page, WebSocketRoute
 
@@ -30,7 +35,7 @@ DOM = """() => {
 class Film:
     """A run recorded write by write: the page at each seq, the frame to each seq, and at the end the frames from each."""
 
-    def __init__(self, shape: str) -> None:
+    def __init__(self, shape: str, *parts: str) -> None:
         owner = make_user()
         client = Client()
         client.force_login(owner)
@@ -55,6 +60,8 @@ class Film:
         for _ in steps(run, shape, Rows(run, on_write=take)):
             pass
         self.end = painter.seq
+        answers = {self.path + part: client.get(self.path + part) for part in parts}
+        self.parts = {path: (answer.content.decode(), headers_of(answer)) for path, answer in answers.items()}
         self.last = {start: painter.frames(start, {}) for start in self.pages}
 
 
@@ -69,7 +76,7 @@ def watch(page: Page, film: Film, start: int, frames: list[str]) -> list[str]:
 
     page.route_web_socket("**/ws/**", connect)
     page.goto(SITE + film.path)
-    page.wait_for_function(f"Number(document.querySelector('#run-seq').dataset.seq) >= {film.end}")
+    page.wait_for_function(f"() => Number(document.querySelector('#run-seq').dataset.seq) >= {film.end}")
     return complaints
 
 
@@ -82,7 +89,7 @@ REPLAY = """([html, frames]) => {
 }"""
 SOCKET = """
 window.WebSocket = class extends EventTarget {
-  constructor(url) { super(); this.url = url; this.readyState = 1; window.socket = this; setTimeout(() => this.onopen?.({}), 0); }
+  constructor(url) { super(); Object.assign(this, { url, readyState: 1, OPEN: 1 }); window.socket = this; window.sockets = (window.sockets ?? 0) + 1; setTimeout(() => this.onopen?.({}), 0); }
   send() {} close() {}
 };
 """
@@ -98,7 +105,7 @@ def compare_every_cut(film: Film) -> None:
         page.add_init_script(SOCKET)
         complaints += serve(page, lambda path: (film.pages[0], film.headers))
         page.goto(SITE + film.path)
-        page.wait_for_function("window.socket")
+        page.wait_for_function("() => window.socket")
         seqs = sorted(film.pages)
         for start, following in zip(seqs, seqs[1:], strict=False):
             page.evaluate(REPLAY, [film.pages[following], []])
@@ -129,3 +136,142 @@ def test_page_connects_from_its_seq_and_takes_frames_over_a_socket() -> None:
         assert complaints == []
         assert page.title().startswith("Done: Which guests")
         assert page.locator("#answer strong").inner_text() == "Five guests say they saw it themselves."
+
+
+@contextmanager
+def opened(film: Film, start: int, script: str = "", **context: Any) -> Iterator[Page]:
+    """A page as it was at ``start``, with a socket that ``deliver`` speaks through. It must not complain of anything."""
+    with chromium() as browser:
+        page = browser.new_context(**context).new_page()
+        page.add_init_script(SOCKET + script)
+        complaints = serve(page, lambda path: film.parts.get(path, (film.pages[start], film.headers)))
+        page.goto(SITE + film.path)
+        page.wait_for_function("() => window.htmx && document.readyState === 'complete'")
+        yield page
+        assert complaints == []
+
+
+def deliver(page: Page, frames: list[str]) -> None:
+    for data in frames:
+        page.evaluate("data => window.socket.dispatchEvent(new MessageEvent('message', { data }))", data)
+
+
+def test_folds_focus_selection_and_scroll_outlive_every_frame() -> None:
+    film = Film("done")
+    start = 32  # the fourth cell waits for its children
+    with opened(film, start) as page:
+        page.evaluate("""() => {
+          document.querySelector("[data-follow]").click();
+          document.querySelector("#cell-1-2-reasoning").open = true;
+          document.querySelector("#cell-1-1 .twist").click();
+          document.querySelector("#cell-1-4").focus();
+          const code = document.querySelector("#cell-1-4-code .line").lastChild;
+          getSelection().setBaseAndExtent(code, 0, code, code.childNodes.length || code.length);
+          document.querySelector("#cell-1-3").scrollIntoView();
+          window.kept = [document.querySelector("#cell-1-4-code"), document.querySelector("#cell-1-4")];
+        }""")
+        seen = "[String(getSelection()), Math.round(document.querySelector('#cell-1-3').getBoundingClientRect().top)]"
+        before = page.evaluate(seen)  # where things are seen: the answer above has grown meanwhile
+        assert before[0]
+        deliver(page, [frame for seq in sorted(film.next) if seq >= start for frame in film.next[seq]])
+        assert page.evaluate("Number(document.querySelector('#run-seq').dataset.seq)") == film.end
+        assert page.evaluate(seen) == before
+        assert page.evaluate("document.activeElement.id") == "cell-1-4"
+        assert page.evaluate("document.querySelector('#cell-1-2-reasoning').open")
+        assert page.get_attribute("#cell-1-1", "aria-expanded") == "false"
+        assert page.evaluate("kept[0] === document.querySelector('#cell-1-4-code') && kept[1].isConnected")
+
+
+def test_growing_text_is_patched_and_keeps_what_is_selected_in_it() -> None:
+    film = Film("running")
+    reply = """<div class="reply" id="cell-4-1-reply" aria-busy="true"><div class="prose live-text" data-live>{}</div></div>"""
+    stands = f'<span id="run-seq" hidden data-seq="{film.end}" data-from="{film.end}"></span>'
+    with opened(film, film.end) as page:
+        page.click("#call-4 > .call-head .twist")
+        deliver(page, [reply.format("I count") + stands])
+        page.evaluate("""() => { const text = document.querySelector("#cell-4-1-reply .live-text").firstChild;
+          getSelection().setBaseAndExtent(text, 2, text, 7); }""")
+        deliver(page, [reply.format("I count the letters") + stands])
+        assert page.inner_text("#cell-4-1-reply") == "I count the letters"
+        assert page.evaluate("String(getSelection())") == "count"
+
+
+def test_frame_for_another_seq_is_let_pass_and_asked_for_anew() -> None:
+    film = Film("done")
+    with opened(film, 10) as page:
+        deliver(page, film.last[20])
+        assert page.evaluate("Number(document.querySelector('#run-seq').dataset.seq)") == 10
+        page.wait_for_function("() => window.sockets === 2")
+        assert page.evaluate("socket.url").endswith("?seq=10")
+        deliver(page, film.last[10])
+        assert page.evaluate("Number(document.querySelector('#run-seq').dataset.seq)") == film.end
+
+
+def test_reconnect_goes_on_from_where_the_page_stands() -> None:
+    film = Film("done")
+    with opened(film, 10) as page:
+        deliver(page, film.next[10])
+        page.evaluate("socket.onclose({ code: 1006 })")
+        page.wait_for_function("() => window.sockets === 2", timeout=5000)
+        assert page.evaluate("socket.url").endswith(f"?seq={min(seq for seq in film.pages if seq > 10)}")
+
+
+def test_keys_walk_fold_and_open_the_tree() -> None:
+    film = Film("done")
+    with opened(film, film.end) as page:
+        page.focus("#call-1")
+        at = "document.activeElement.id"
+        for key, there in [
+            ("j", "cell-1-1"), ("ArrowDown", "cell-1-2"), ("k", "cell-1-1"), ("Tab", "cell-1-2"), ("h", "cell-1-2"),
+            ("h", "call-1"), ("End", "cell-1-6"), ("Home", "call-1"), ("l", "cell-1-1"),
+        ]:  # fmt: skip
+            page.keyboard.press(key)
+            assert page.evaluate(at) == there, key
+        assert page.get_attribute("#cell-1-2", "aria-expanded") == "false"
+        page.keyboard.press("r")
+        assert page.evaluate("document.querySelector('#cell-1-1-reasoning').open")
+        page.keyboard.press("Enter")
+        assert (
+            page.evaluate("document.activeElement.closest('.cell').id + document.activeElement.tagName") != "cell-1-1LI"
+        )
+        page.keyboard.press("Escape")
+        assert page.evaluate(at) == "cell-1-1"
+        page.keyboard.press("n")
+        assert page.evaluate(at) == "cell-1-3"
+        page.keyboard.press("n")
+        assert page.evaluate(at) == "call-3"
+        page.keyboard.press("?")
+        assert page.locator("#keys-dialog").is_visible()
+        assert page.evaluate("document.querySelectorAll('[role=tree] [tabindex=\"0\"][role=treeitem]').length") == 1
+
+
+def test_link_to_a_line_of_a_call_in_a_crowd_fetches_and_unfolds_it() -> None:
+    film = Film("fifteen", "c/4/path", "c/1/4/children?after=3", "c/4/cells")
+    with opened(film, film.end) as page:
+        page.evaluate("location.hash = '#cell-4-1-L1'")
+        page.wait_for_function("() => document.activeElement.id === 'cell-4-1'", timeout=10_000)
+        assert page.locator("#cell-4-1-L1").is_visible()
+
+
+def test_end_is_told_by_title_and_notification() -> None:
+    film = Film("done")
+    told = """
+    Object.defineProperty(document, "hidden", { get: () => true });
+    localStorage.setItem("notify", "yes");
+    window.told = [];
+    window.Notification = class { constructor(title) { told.push(title); } static permission = "granted"; };
+    """
+    with opened(film, 10, told) as page:
+        assert page.title().startswith("Running: ")
+        deliver(page, film.last[10])
+        assert page.title().startswith("Done: ") and page.evaluate("window.told") == ["Run done"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "shape"), [(1300, "running"), (360, "running"), (1300, "failed"), (1300, "fifteen")])
+def test_page_has_no_fault_that_axe_finds_and_no_sideways_scrolling(scheme: str, width: int, shape: str) -> None:
+    film = Film(shape)
+    with opened(film, film.end, color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True) as page:
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
