@@ -83,9 +83,11 @@ async def turns(base_url: str) -> Figures:
     first = [recorder.messages[:size] for size in recorder.prompts[1:6]] * RUNS
     last = [recorder.messages[:size] for size in recorder.prompts[47:52]] * RUNS
     client_early, client_late = await bare_client(base_url, first), await bare_client(base_url, last)
+    # The bare client slows down with every message (it walks through them with pydantic; ours does not): what counts as
+    # overhead at turn 50 is measured against its time for a short conversation, which is the harder comparison.
     return {
         "turn_overhead_ms_p50": round(statistics.median(early) - client_early, 2),
-        "turn_overhead_ms_p50_at_50": round(statistics.median(late) - client_late, 2),
+        "turn_overhead_ms_p50_at_50": round(statistics.median(late) - min(client_early, client_late), 2),
         "client_ms_p50": round(client_early, 2),
         "client_ms_p50_at_50": round(client_late, 2),
         "turn_ms_p50": round(statistics.median(early), 2),
