@@ -294,7 +294,7 @@ def test_limits_name_what_is_wrong() -> None:
 async def test_a_small_limit_still_lets_requests_out_that_fit(ask: Ask) -> None:
     told = await ask({"default": cell("x = 1")}, limits={"prompt_tokens": 9_000})
     assert told.result.status == "limit" and "9,000 prompt tokens" in told.result.reason
-    assert 1 <= told.server.stats()["requests"]
+    assert told.server.stats()["requests"] >= 1
     assert told.server.stats()["prompt_tokens"] <= 9_000
 
 
