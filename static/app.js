@@ -66,7 +66,8 @@ function go(node) {
 function fold(node, open, keep = true) {
   if (!node.hasAttribute("aria-expanded") || node.ariaExpanded === String(open)) return;
   node.ariaExpanded = String(open);
-  if (open) $(":scope > .call-body[hx-get]", node) && htmx.trigger($(":scope > .call-body", node), "unfold");
+  const body = open && $(":scope > .call-body[hx-get]", node);
+  if (body) { htmx.process(body); htmx.trigger(body, "unfold"); } // it may have come so lately that htmx has not seen it
   if (keep && node.id) {
     folds[node.id] = open;
     remember(sessionStorage, "folds:" + location.pathname, JSON.stringify(folds));
