@@ -122,8 +122,10 @@ class _Run:
             )
             self.root = _Trajectory(self.draft, self.draft.call(None, None, at=at, model=run.root_model), at)
         self.root.close(cut=True)
-        if not any(call.cost for call in self.draft.calls):
-            self.root.call.cost = None  # tokens and cost are told for sub-calls alone, and here for none
+        if any(call.cost for call in self.draft.calls):
+            self.root.call.cost = (
+                self.root.call.cost or 0.0
+            )  # its own turns' cost is not told, that of its sub-calls is
         self.draft.finish()
 
 
@@ -176,7 +178,7 @@ class _Trajectory:
         self.draft.cell(
             call, number, kind=Cell.Kind.CODE if blocks else Cell.Kind.REPLY, status=Cell.Status.ERROR if error else Cell.Status.DONE,
             messages=messages, reply=reply, code="\n\n".join(text_of(block.get("code")).rstrip() for block in blocks),
-            output=output, shown=_shown(following, len(blocks), output), error=error, usage=_usage(line.get("usage_summary"), cost=0.0),
+            output=output, shown=_shown(following, len(blocks), output), error=error, usage=_usage(line.get("usage_summary")),
             started=started, replied=replied, ended=ended, seconds=ended - replied, final=_final(line)[0] is not NO_ANSWER,
             variables=_variables(results[-1].get("locals") if results else None),
         )  # fmt: skip
@@ -358,7 +360,7 @@ def _named(value: Any, results: list[dict[str, Any]]) -> tuple[Any, str]:
     return value, ""
 
 
-def _usage(told: Any, *, cost: float | None = None) -> Usage:
+def _usage(told: Any) -> Usage:
     summary = dict_of(told)
     models = [dict_of(usage) for usage in dict_of(summary.get("model_usage_summaries")).values()]
     costs = [number_of(usage.get("total_cost")) for usage in models]
@@ -368,7 +370,7 @@ def _usage(told: Any, *, cost: float | None = None) -> Usage:
     return Usage(
         sum(count_of(usage.get("total_input_tokens")) for usage in models),
         sum(count_of(usage.get("total_output_tokens")) for usage in models),
-        cost=total if total is not None else cost,
+        cost=total,
     )
 
 
