@@ -167,8 +167,14 @@ function sort(column) {
 
 // ————— links into the tree: unfold what is in between, fetch it where need be —————
 
-const settled = () => new Promise(done => document.addEventListener("htmx:afterSettle", done, { once: true }));
-const soon = promise => Promise.race([promise, new Promise(done => setTimeout(done, 4000))]);
+async function until(there) {
+  for (let tries = 0; tries < 80; tries++) {
+    const found = there();
+    if (found) return found;
+    await new Promise(done => setTimeout(done, 50));
+  }
+  return null;
+}
 
 async function reveal() {
   const id = decodeURIComponent(location.hash.slice(1)), found = /^(?:call|cell)-(\d+)/.exec(id);
@@ -180,12 +186,13 @@ async function reveal() {
       let node = document.getElementById(`call-${step.call}`);
       if (!node && step.crowd) {
         const cell = `${step.from}-${step.cell}`;
-        await soon(htmx.ajax("GET", `c/${step.from}/${step.cell}/children?after=${step.after}`, { target: `#cell-${cell}-more`, swap: "beforebegin" }));
-        node = document.getElementById(`call-${step.call}`);
+        htmx.ajax("GET", `c/${step.from}/${step.cell}/children?after=${step.after}`, { target: `#cell-${cell}-more`, swap: "beforebegin" });
+        node = await until(() => document.getElementById(`call-${step.call}`));
       }
       if (!node) return;
       if (id === `call-${step.call}`) break;
-      if ($(":scope > .call-body[hx-get]", node)?.querySelector(".cells") === null) { const ready = settled(); fold(node, true); await soon(ready); }
+      fold(node, true);
+      await until(() => $(":scope > .call-body > .cells", node));
     }
   }
   const target = document.getElementById(id), node = target?.closest(ITEM);
