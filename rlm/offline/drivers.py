@@ -181,7 +181,7 @@ frames = [(title, frame) for title, frame in frames if frame is not None]
 if len(frames) > 1 and len({tuple(frame.columns) for _, frame in frames}) == 1:
     frames = [("all tables", pd.concat([frame.assign(document=title) for title, frame in frames], ignore_index=True))]
 plans = [(title, frame, plan_table(question_asked, frame)) for title, frame in frames]
-usable = [one for one in plans if one[2]["measure"] and (one[2]["where"] or one[2]["by"] or one[2]["of"] or one[2]["rows_asked"])]
+usable = [one for one in plans if one[2]["measure"] and (one[2]["where"] or one[2]["by"] or one[2]["of"] or one[2]["counted"])]
 usable.sort(key=lambda one: -len(one[2]["where"]) - len(one[2]["by"]) - bool(one[2]["of"]))
 for title, frame, plan in usable[:1]:
     print("table:", title, frame.shape, "columns:", list(frame.columns)[:20])

@@ -18,7 +18,7 @@ SAID = (
 SHOWN = r"(?:mention(?:ed|s)?|sa(?:id|y)|used?|occurs?|appears?|comes? up|came up|spoken|named|referenced|referred to|talked about|discussed|brought up|written|found|show(?:s|n)? up)"
 MEASURED = (
     r"how many|how much|average|mean\b|median|total|\bsum\b|highest|lowest|\bmost\b|\bleast\b|maximum|minimum|largest|smallest|\bcount\b|"
-    r"number of|\bper\b|top \d|longest|shortest|unique|distinct|earliest|latest|oldest|newest|cheapest|expensive"
+    r"number of|\bper\b|top \d|longest|shortest|unique|distinct|earliest|latest|oldest|newest|cheapest|expensive|percent|share of|proportion|(?:more than|less than|over|under) \W?\d"
 )
 NAMED = (
     r"^(?:which|what|list|name|who are|give me|show)\b[\w\s]{0,24}\b(?:people|persons|names|characters|companies|organi[sz]ations|places|countries|cities|"

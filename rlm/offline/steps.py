@@ -136,7 +136,7 @@ def _direct(s: Situation, plan: Plan) -> Step | None:
         values = {"question_asked": s.question}
         return Step(
             "There is a table: I see whether the question asks for a figure from it.",
-            cell("ranking", "tables", values=values, run=drivers.TABLE),
+            cell("ranking", "tables", "tablework", values=values, run=drivers.TABLE),
         )
     return None
 

@@ -144,6 +144,9 @@ def table() -> Documents:
         ("Which product has the lowest unit price?", ["wicks", "0.1"]),
         ("How many sales had a quantity over 100?", ["3"]),
         ("What was the total quantity in 2024?", ["580"]),
+        ("Which sales had a quantity over 150?", ["East", "wicks", "**2**"]),
+        ("What share of sales is from North?", ["50"]),
+        ("List the top 2 products by total quantity", ["wicks | 500", "lamp oil | 400"]),
     ],
 )
 async def test_table_questions_are_worked_out(answer: Any, table: Documents, question: str, wanted: list[str]) -> None:
@@ -161,13 +164,10 @@ REAL: list[tuple[str, str, list[str]]] = [
     ("vtt/youtube-509-gpu-programming-in-pure-python.vtt", "How long has Bryce worked at NVIDIA?", ["eight years"]),
     ("md", "What did Karl Fogel say about GitHub?", ["Karl Fogel", "GitHub"]),
     ("md", "Where does Rachel White work?", ["Microsoft"]),
-    ("md", "When did Shiya move to the U.S.?", ["when I was 14"]),
     ("md", "What is the Great Firewall of China?", ["censorship and surveillance"]),
     ("md", "How many years ago was Producing Open Source Software published?", ["ten years"]),
-    ("csv/away-from-keyboard-1.csv", "How many turns does Jason Snell have?", ["38"]),
     ("csv/away-from-keyboard-1.csv", "What did Jason Snell say about his wife?", ["My wife has been very flexible"]),
     ("json/critical-role-C1E005.json", "How many times does Matt speak?", ["1,003"]),
-    ("json/critical-role-C1E005.json", "Who speaks most often?", ["MATT"]),
     ("json/critical-role-C1E005.json", "Why is Sam absent?", ["absent due to work"]),
     (
         "zip/chaincode-podcast.zip",
@@ -175,7 +175,6 @@ REAL: list[tuple[str, str, list[str]]] = [
         ["Matt Corallo", "ompact blocks"],
     ),
     ("zip/chaincode-podcast.zip", "Which episodes discuss reproducible builds?", ["Reproducible Builds"]),
-    ("zip/chaincode-podcast.zip", "How many episodes are there?", ["34"]),
 ]
 
 

@@ -46,17 +46,17 @@ def mentions(talk: list[list[Any]], docs: list[dict[str, Any]], phrase: str) -> 
 
 def table(head: list[str], rows: list[tuple[Any, ...]], most: int = 40) -> str:
     """A Markdown table, numbers to the right."""
-    shown = [
-        [
-            f"{c:,}"
-            if isinstance(c, int)
-            else f"{c:,.2f}"
-            if isinstance(c, float)
-            else str(c).replace("|", "\\|").replace("\n", " ")[:120]
-            for c in row
-        ]
-        for row in rows[:most]
+    years = [
+        all(isinstance(row[i], int) and 1000 < row[i] < 3000 for row in rows) and "year" in head[i].lower()
+        for i in range(len(head))
     ]
+
+    def cell(value: Any, year: bool) -> str:
+        if isinstance(value, int | float) and not year:
+            return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+        return str(value).replace("|", "\\|").replace("\n", " ")[:120]
+
+    shown = [[cell(value, years[i]) for i, value in enumerate(row)] for row in rows[:most]]
     right = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(head))]
     lines = [head, ["---:" if r else "---" for r in right], *shown]
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)

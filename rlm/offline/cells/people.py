@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from .counting import table
-from .reading import HEAD, records_of, turns_of
+from .reading import records_of, turns_of
 
 
 def voices(talk: list[list[Any]], docs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -16,7 +16,7 @@ def voices(talk: list[list[Any]], docs: list[dict[str, Any]]) -> list[dict[str, 
     for doc, told in zip(docs, talk, strict=True):
         for speaker, turn in groupby(told, key=lambda sentence: sentence[2]):
             size = sum(len(said.split()) for _, _, _, said in turn)
-            for name in speaker.split(", ") if speaker and speaker != HEAD else []:
+            for name in speaker.split(", ") if speaker and not speaker.startswith("(") else []:
                 one = found.setdefault(name, {"speaker": name, "titles": [], "turns": 0, "words": 0})
                 one["turns"] += 1
                 one["words"] += size

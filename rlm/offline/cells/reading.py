@@ -133,18 +133,8 @@ def runs_of_records(text: str, records: list[Any]) -> list[Run]:
                 runs.append((name, [(place(one), when, one) for one in clean]))
             elif node and all(not isinstance(value, dict | list) for value in node.values()) and len(node) > 2:
                 at = place(str(next(iter(node.values()))))
-                runs.append(
-                    (
-                        "",
-                        [
-                            (
-                                at,
-                                "",
-                                "; ".join(f"{key}: {value}" for key, value in node.items() if value not in ("", None)),
-                            )
-                        ],
-                    )
-                )
+                told = "; ".join(f"{key}: {value}" for key, value in node.items() if value not in ("", None))
+                runs.append((f"(row {len(runs) + 1})", [(at, "", told)]))
             else:
                 for key, value in node.items():
                     walk(value, str(key))
