@@ -248,6 +248,7 @@ OPENAI_WINDOW = env.number("OPENAI_WINDOW", 128_000, least=2_000)
 SECRETS = env.words("RLMWEB_SECRETS") or [_own_secret("endpoint-secret")]
 if any(len(secret) < 32 for secret in SECRETS):
     raise ImproperlyConfigured("RLMWEB_SECRETS must be secrets of at least 32 characters each, parted by commas")
+AUDIT_DAYS = env.number("RLMWEB_AUDIT_DAYS", 365)  # 0: for ever
 ENDPOINT_HOSTS = env.words("RLMWEB_ENDPOINT_HOSTS")
 
 # — the sandbox and the worker —

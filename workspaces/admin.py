@@ -11,7 +11,7 @@ from django.contrib.auth.forms import AdminUserCreationForm
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 
-from workspaces.models import Invitation, Member, ModelEndpoint, User, Workspace
+from workspaces.models import AuditEntry, Invitation, Member, ModelEndpoint, User, Workspace
 
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 admin.site.site_header = admin.site.site_title = "rlmweb, operator"
@@ -92,3 +92,16 @@ class ModelEndpointAdmin(ReadOnlyAdmin):
     @admin.display(boolean=True, description="key")
     def has_key(self, endpoint: ModelEndpoint) -> bool:
         return bool(endpoint.sealed_key)
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnlyAdmin):
+    list_display = ("at", "actor_email", "action", "target", "workspace", "address")
+    list_filter = ("action",)
+    list_select_related = ("workspace",)
+    search_fields = ("actor_email", "target", "workspace__slug")
+    date_hierarchy = "at"
+    show_full_result_count = False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -178,3 +178,45 @@ class ModelEndpoint(models.Model):
     def key(self) -> str:
         """The key itself; raises secrets.Unreadable."""
         return unseal(self.sealed_key)
+
+
+class AuditQuerySet(models.QuerySet["AuditEntry"]):
+    """Entries are added and read. Only the retention takes the oldest away."""
+
+    def update(self, **kwargs: Any) -> int:
+        raise TypeError("an audit entry is never changed")
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        raise TypeError("audit entries go by their age alone: prune(before)")
+
+    def prune(self, before: datetime) -> int:
+        removed, _ = super(AuditQuerySet, self.filter(at__lt=before)).delete()
+        return removed
+
+
+class AuditEntry(models.Model):
+    """Who did what, when, and from where. No secret stands in it."""
+
+    workspace = models.ForeignKey(Workspace, models.CASCADE, null=True, related_name="audit")  # none: of the instance
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    actor = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    actor_email = models.CharField(max_length=254, blank=True)  # as it was then
+    action = models.CharField(max_length=40)
+    target = models.CharField(max_length=300, blank=True)
+    details = models.JSONField(default=dict)
+    address = models.GenericIPAddressField(null=True)
+
+    objects = AuditQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "audit entries"
+        ordering = ["-at", "-pk"]
+        indexes = [models.Index(fields=["workspace", "-at"], name="audit_of_workspace")]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M} {self.actor_email} {self.action} {self.target}".strip()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TypeError("an audit entry is never changed")
+        super().save(*args, **kwargs)

@@ -16,13 +16,14 @@ class May(StrEnum):
     INVITE = "invite, remove and change the role of members"
     RENAME = "rename the workspace"
     ENDPOINTS = "add, change and remove model endpoints"
+    AUDIT = "read the audit"
     OWN = "make and remove owners"
 
 
 MATRIX: dict[str, frozenset[May]] = {
     Role.VIEWER: frozenset({May.SEE}),
     Role.EDITOR: frozenset({May.SEE, May.ASK, May.SHARE}),
-    Role.ADMIN: frozenset({May.SEE, May.ASK, May.SHARE, May.INVITE, May.RENAME, May.ENDPOINTS}),
+    Role.ADMIN: frozenset({May.SEE, May.ASK, May.SHARE, May.INVITE, May.RENAME, May.ENDPOINTS, May.AUDIT}),
     Role.OWNER: frozenset(May),
 }
 

@@ -9,6 +9,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from workspaces.access import demand, membership
+from workspaces.audit import Did, record
 from workspaces.forms import InviteForm, WorkspaceForm, grantable
 from workspaces.models import Invitation, Member, Workspace
 from workspaces.roles import MATRIX, May, may
@@ -35,7 +36,9 @@ def home(request: HttpRequest) -> HttpResponse:
 def workspace_new(request: HttpRequest) -> HttpResponse:
     form = WorkspaceForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        return redirect(Workspace.start(form.cleaned_data["name"], request.user))  # type: ignore[arg-type]
+        made = Workspace.start(form.cleaned_data["name"], request.user)  # type: ignore[arg-type]
+        record(request, Did.MADE_WORKSPACE, workspace=made, target=made.name)
+        return redirect(made)
     return render(request, "workspaces/workspace_new.html", {"form": form}, status=422 if form.errors else 200)
 
 
@@ -47,8 +50,10 @@ def workspace_settings(request: HttpRequest, workspace: str) -> HttpResponse:
     if request.method == "POST":
         demand(member, May.RENAME)
         if form.is_valid():
+            was = member.workspace.name
             member.workspace.name = form.cleaned_data["name"]
             member.workspace.save(update_fields=["name"])
+            record(request, Did.RENAMED, workspace=member.workspace, target=member.workspace.name, was=was)
             messages.success(request, f"The workspace is now called {member.workspace.name}.")
             return redirect("workspace-settings", workspace=workspace)
     return settings_page(request, member, form=form)
@@ -79,6 +84,7 @@ def settings_page(
         "invitations": invitations,
         "may_rename": may(member, May.RENAME),
         "may_invite": may(member, May.INVITE),
+        "may_audit": may(member, May.AUDIT),
         "matrix": [(what.value, [(role.label, what in MATRIX[role]) for role in reversed(Role)]) for what in May],
         "roles": [role.label for role in reversed(Role)],
     }

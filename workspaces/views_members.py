@@ -17,6 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from workspaces import actions
 from workspaces.access import demand, membership
+from workspaces.audit import Did, record
 from workspaces.forms import InviteForm
 from workspaces.models import Invitation, Member
 from workspaces.roles import May
@@ -39,6 +40,7 @@ def invite(request: HttpRequest, workspace: str) -> HttpResponse:
     except actions.Refused as refusal:
         form.add_error(None, str(refusal))
         return settings_page(request, member, invite_form=form)
+    record(request, Did.INVITED, workspace=member.workspace, target=invitation.email or "by link", role=invitation.role)
     messages.success(request, _sent(request, invitation))
     return redirect("workspace-settings", workspace=workspace)
 
@@ -67,6 +69,7 @@ def invitation_revoke(request: HttpRequest, workspace: str, invitation_id: int) 
     invitation = get_object_or_404(Invitation, workspace=member.workspace_id, pk=invitation_id)
     demand(member, May.INVITE)
     actions.revoke_invitation(invitation)
+    record(request, Did.REVOKED_INVITATION, workspace=member.workspace, target=invitation.email or "by link")
     messages.success(request, "The invitation is revoked.")
     return redirect("workspace-settings", workspace=workspace)
 
@@ -90,6 +93,7 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
             refusal = str(error)
         else:
             request.session.pop("invitation", None)
+            record(request, Did.JOINED, workspace=member.workspace, role=member.role)
             request.session.cycle_key()  # this person may more than before
             messages.success(request, f"You are in {member.workspace.name}, as {member.role}.")
             return redirect(member.workspace)
@@ -105,10 +109,14 @@ def member_role(request: HttpRequest, workspace: str, member_id: int) -> HttpRes
     actor, member = _both(request, workspace, member_id)
     demand(actor, May.INVITE)
     try:
+        was = member.role
         changed = actions.change_role(actor, member, request.POST.get("role", ""))
     except actions.Refused as refusal:
         messages.error(request, str(refusal))
     else:
+        record(
+            request, Did.CHANGED_ROLE, workspace=actor.workspace, target=changed.user.email, was=was, now=changed.role
+        )
         messages.success(request, f"{changed.user} is {changed.role} now.")
     return redirect("workspace-settings", workspace=workspace)
 
@@ -126,6 +134,8 @@ def member_remove(request: HttpRequest, workspace: str, member_id: int) -> HttpR
     except actions.Refused as refusal:
         messages.error(request, str(refusal))
         return redirect("workspace-settings", workspace=workspace)
+    did = Did.LEFT if leaving else Did.REMOVED_MEMBER
+    record(request, did, workspace=actor.workspace, target="" if leaving else member.user.email, role=member.role)
     if leaving:
         messages.success(request, f"You have left {actor.workspace.name}.")
         return redirect("home")

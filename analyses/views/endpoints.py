@@ -16,6 +16,7 @@ from analyses.connection import Tried, try_models
 from analyses.endpoint_forms import EndpointForm
 from analyses.endpoints import available, of_row
 from workspaces.access import demand, membership
+from workspaces.audit import Did, record
 from workspaces.models import Member, ModelEndpoint
 from workspaces.roles import May, may
 from workspaces.secrets import Unreadable
@@ -71,7 +72,16 @@ def _both(request: HttpRequest, workspace: str, endpoint_id: int) -> tuple[Membe
 def _form(request: HttpRequest, member: Member, row: ModelEndpoint) -> HttpResponse:
     form = EndpointForm(request.POST or None, instance=row, workspace=member.workspace)
     if request.method == "POST" and form.is_valid():
+        did = Did.CHANGED_ENDPOINT if row.pk else Did.ADDED_ENDPOINT
         saved = form.save()
+        record(
+            request,
+            did,
+            workspace=member.workspace,
+            target=saved.name,
+            base_url=saved.base_url,
+            new_key=bool(form.cleaned_data["key"]),
+        )
         messages.success(request, f"The endpoint {saved.name} is kept. Test its connection before you ask.")
         return redirect("endpoint-list", workspace=member.workspace.slug)
     context: dict[str, Any] = {"form": form, "row": row if row.pk else None}
@@ -83,6 +93,7 @@ def _form(request: HttpRequest, member: Member, row: ModelEndpoint) -> HttpRespo
 def endpoint_remove(request: HttpRequest, workspace: str, endpoint_id: int) -> HttpResponse:
     member, row = _both(request, workspace, endpoint_id)
     row.delete()
+    record(request, Did.REMOVED_ENDPOINT, workspace=member.workspace, target=row.name)
     messages.success(request, f"The endpoint {row.name} and its key are gone. Runs that still wait for it will fail.")
     return redirect("endpoint-list", workspace=member.workspace.slug)
 

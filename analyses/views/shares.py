@@ -12,6 +12,7 @@ from analyses import actions
 from analyses.models import Run, Share
 from analyses.runpage import run_page_context
 from workspaces.access import demand, membership
+from workspaces.audit import Did, record
 from workspaces.roles import May
 
 
@@ -28,6 +29,7 @@ def links(request: HttpRequest, run: Run) -> list[Share]:
 def share_make(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
     run = _shareable(request, workspace, key)
     share = actions.share_run(run, request.user)  # type: ignore[arg-type]
+    record(request, Did.SHARED, workspace=run.workspace, target=run.question, run=run.number)
     address = request.build_absolute_uri(share.get_absolute_url())
     return _answer(request, run, f"Anyone with this link sees the run: {address}")
 
@@ -36,6 +38,7 @@ def share_make(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
 @require_POST
 def share_revoke(request: HttpRequest, workspace: str, key: str, share_id: int) -> HttpResponse:
     run = _shareable(request, workspace, key)
+    record(request, Did.REVOKED_SHARE, workspace=run.workspace, target=run.question, run=run.number)
     actions.revoke_share(get_object_or_404(Share.objects.visible_to(request.user), run=run, pk=share_id))
     return _answer(request, run, "The link is revoked: it opens nothing any more.")
 

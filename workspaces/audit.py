@@ -1,0 +1,68 @@
+"""Write down who did what. Called by the views that do it, in their transaction or after it; told nothing secret."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from allauth.account.adapter import get_adapter
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+
+from workspaces.models import AuditEntry, User, Workspace
+
+
+class Did(StrEnum):
+    SIGNED_UP = "signed up"
+    SIGNED_IN = "signed in"
+    SIGN_IN_FAILED = "failed to sign in"
+    SIGNED_OUT = "signed out"
+    PASSWORD_CHANGED = "changed the password"
+    PASSWORD_RESET = "reset the password"
+    MADE_WORKSPACE = "made the workspace"
+    RENAMED = "renamed the workspace"
+    INVITED = "invited"
+    REVOKED_INVITATION = "revoked an invitation"
+    JOINED = "joined"
+    CHANGED_ROLE = "changed a role"
+    REMOVED_MEMBER = "removed a member"
+    LEFT = "left"
+    ADDED_ENDPOINT = "added a model endpoint"
+    CHANGED_ENDPOINT = "changed a model endpoint"
+    REMOVED_ENDPOINT = "removed a model endpoint"
+    SHARED = "shared a run"
+    REVOKED_SHARE = "revoked a share"
+    EXPORTED = "exported a run"
+    DELETED_CORPUS = "deleted a corpus"
+
+
+def record(
+    request: HttpRequest | None,
+    did: Did,
+    *,
+    workspace: Workspace | None = None,
+    target: object = "",
+    user: User | None = None,
+    email: str = "",
+    **details: Any,
+) -> AuditEntry:
+    """One entry. The actor is the request's person, unless ``user`` or ``email`` says who it was."""
+    actor: Any = user or (request.user if request is not None and request.user.is_authenticated else None)
+    return AuditEntry.objects.create(
+        workspace=workspace,
+        actor=actor,
+        actor_email=(actor.email if actor else email)[:254],
+        action=did.value,
+        target=str(target)[:300],
+        details=details,
+        address=_address(request),
+    )
+
+
+def _address(request: HttpRequest | None) -> str | None:
+    if request is None:
+        return None
+    try:
+        return str(get_adapter().get_client_ip(request)) or None
+    except PermissionDenied:  # the server told no address: a socket file, say
+        return None
