@@ -157,6 +157,28 @@ def put_file(source: BinaryIO | File[bytes] | Iterable[bytes], *, lazy: bool = F
         return blob.commit(), blob.size
 
 
+def adopt(file: Path, digest: Any = None) -> tuple[str, int]:
+    """Make a blob of a file in the workshop, which is gone afterwards: moved, not copied. `digest`: its hash, if known."""
+    if digest is None:
+        digest = hashlib.sha256()
+        with file.open("rb") as source:
+            for piece in _pieces(source):
+                digest.update(piece)
+    sha, size = digest.hexdigest(), file.stat().st_size
+    if _touch(sha, size):
+        file.unlink()
+        return sha, size
+    with file.open("rb") as source:
+        if (place := _local(sha)) is None:
+            place = _cached(sha)
+            _storage().save(_key(sha), File(source))
+        else:
+            os.fsync(source.fileno())
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.replace(place)
+    return sha, size
+
+
 def put(data: bytes, *, lazy: bool = False) -> str:
     """Keep these bytes and return their name."""
     sha = hashlib.sha256(data).hexdigest()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from analyses.views import ask, corpora, documents, endpoints, run_lists, runs, shares, trajectories, tree, uploads
+from analyses.views import ask, corpora, documents, endpoints, run_lists, runs, shares, trajectories, tree, tus, uploads
 
 urlpatterns = [
     path("w/<slug:workspace>/", ask.ask, name="workspace-home"),
@@ -42,6 +42,8 @@ urlpatterns = [
     path("w/<slug:workspace>/uploads/<str:upload>/ledger", uploads.upload_ledger, name="upload-ledger"),
     path("w/<slug:workspace>/uploads/<str:upload>/files", uploads.upload_files, name="upload-files"),
     path("w/<slug:workspace>/uploads/<str:upload>/close", uploads.upload_close, name="upload-close"),
+    path("w/<slug:workspace>/uploads/<str:upload>/tus/", tus.tus_create, name="tus-create"),
+    path("w/<slug:workspace>/uploads/<str:upload>/tus/<int:file>", tus.tus_file, name="tus-file"),
     path("w/<slug:workspace>/uploads/<str:upload>/cancel", uploads.upload_cancel, name="upload-cancel"),
     path("w/<slug:workspace>/uploads/<str:upload>/f/<int:file>/retry", uploads.upload_retry, name="upload-retry"),
     path("w/<slug:workspace>/endpoints/", endpoints.endpoint_list, name="endpoint-list"),

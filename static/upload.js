@@ -4,7 +4,7 @@
 const page = document.querySelector("#upload-page"), form = document.querySelector("#upload-form");
 
 if (page && form) {
-  const BATCH_BYTES = 4 << 20, BATCH_FILES = 50, AT_ONCE = 2, TELL = 2000;
+  const BATCH_BYTES = 4 << 20, BATCH_FILES = 50, PIECE = 8 << 20, AT_ONCE = 2, TELL = 2000;
   const WAITS = [1, 2, 4, 8, 15, 30, 30, 60, 60, 60]; // seconds between tries while the connection is gone
   const token = form.elements.csrfmiddlewaretoken.value;
   const place = document.querySelector("#upload-place"), said = document.querySelector("#upload-said"), drop = document.querySelector("#drop");
@@ -181,10 +181,37 @@ if (page && form) {
     closing = false;
   }
 
+  // A large file goes in pieces by the tus protocol: what has arrived stays, in this tab or the next.
+  function pieces({ id, file }) {
+    return new Promise((yes, no) => {
+      new tus.Upload(file, {
+        uploadUrl: `${upload}tus/${id}`,
+        chunkSize: PIECE,
+        retryDelays: WAITS.map(seconds => seconds * 1000),
+        headers: { "X-CSRFToken": token },
+        storeFingerprintForResuming: false, // the row knows where it stands
+        onProgress: sent => { flying.set(id, { sent, size: file.size }); paint(); },
+        onShouldRetry: (error, turn) => {
+          const status = error.originalResponse?.getStatus() ?? 0;
+          if (status && status < 500 && ![409, 423, 429, 460].includes(status)) return false;
+          say(`The connection broke (${status ? `the server said ${status}` : "no answer"}). Trying again in ${WAITS[turn] ?? "some"} s; what has arrived is kept.`, "limit");
+          return true;
+        },
+        onAfterResponse: (_, response) => { if (response.getStatus() < 400) say(""); },
+        onSuccess: yes,
+        onError: error => {
+          const response = error.originalResponse;
+          no(response && response.getStatus() < 500 ? new Refused(reason(response.getStatus(), response.getBody())) : new Error("no answer"));
+        },
+      }).start();
+    });
+  }
+
   async function send(batch) {
+    const [{ file: first }] = batch, large = batch.length === 1 && first.size > BATCH_BYTES && window.tus;
     for (let turn = 0; ; turn++) {
       try {
-        await transfer(batch);
+        await (large ? pieces(batch[0]) : transfer(batch));
         batch.forEach(({ id, file }) => { flying.delete(id); done += file.size; });
         if (turn) say("");
         paint();

@@ -21,7 +21,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Q, Sum
 from django.utils import timezone
 
-from analyses import blobs
+from analyses import blobs, tus
 from analyses.ingest import archives, loose, versions
 from analyses.ingest.formats import ARCHIVES, EXTRACTORS, Extracted, extract, format_of
 from analyses.ingest.limits import Refused, UploadLimits, megabytes
@@ -96,6 +96,13 @@ def receive(upload: Upload, name: str, file: Any, row: UploadFile | None = None)
         row.settled_at = timezone.now()
     row.save()
     return row
+
+
+def arrived(row: UploadFile, sha: str, size: int) -> None:
+    """All bytes of an announced file are here, as a blob."""
+    won = UploadFile.objects.filter(pk=row.pk, state=State.UPLOADING)
+    if not won.update(blob=sha, size=size, received=size, state=State.QUEUED):
+        loose.let_go([sha])  # it was given up meanwhile
 
 
 def lose(row: UploadFile, reason: str) -> None:
@@ -529,6 +536,7 @@ def sweep() -> int:
     for pk in found:
         _in_background(pk)
     loose.sweep()
+    tus.sweep()
     return len(found)
 
 

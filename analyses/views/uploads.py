@@ -81,7 +81,8 @@ def _form(request: HttpRequest, member: Member, form: UploadForm, corpus: Corpus
     return render(request, "analyses/corpus_new.html", context, status=422 if form.errors else 200)
 
 
-def _upload(request: HttpRequest, workspace: str, key: str) -> tuple[Member, Upload]:
+def upload_of(request: HttpRequest, workspace: str, key: str) -> tuple[Member, Upload]:
+    """An upload of a workspace of which this person is a member."""
     member = membership(request, workspace)
     visible = Upload.objects.visible_to(request.user).select_related("workspace", "corpus__workspace", "version")
     return member, get_object_or_404(visible, workspace=member.workspace, key=key)
@@ -94,7 +95,7 @@ def _ledger(request: HttpRequest, upload: Upload) -> Ledger:
 @login_required
 @require_GET
 def upload_detail(request: HttpRequest, workspace: str, upload: str) -> HttpResponse:
-    member, made = _upload(request, workspace, upload)
+    member, made = upload_of(request, workspace, upload)
     context = {
         "upload": made,
         "ledger": _ledger(request, made),
@@ -112,7 +113,7 @@ def upload_detail(request: HttpRequest, workspace: str, upload: str) -> HttpResp
 @vary_on_headers("HX-Request")
 def upload_ledger(request: HttpRequest, workspace: str, upload: str) -> HttpResponse:
     """The ledger alone, for a page that watches. Once the corpus is there it is what to look at, failed files included."""
-    member, made = _upload(request, workspace, upload)
+    member, made = upload_of(request, workspace, upload)
     ledger = _ledger(request, made)
     response = render(
         request, "analyses/_ledger.html", {"upload": made, "ledger": ledger, "may_ask": may(member, May.ASK)}
@@ -126,7 +127,7 @@ def upload_ledger(request: HttpRequest, workspace: str, upload: str) -> HttpResp
 @require_POST
 def upload_files(request: HttpRequest, workspace: str, upload: str) -> HttpResponse:
     """From the script: a list of files to come (JSON), the bytes of some (multipart), or that some are lost (JSON)."""
-    member, made = _upload(request, workspace, upload)
+    member, made = upload_of(request, workspace, upload)
     demand(member, May.ASK)
     if request.content_type == "application/json":
         said = _json(request)
@@ -176,7 +177,7 @@ def _json(request: HttpRequest) -> dict[str, Any]:
 @login_required
 @require_POST
 def upload_close(request: HttpRequest, workspace: str, upload: str) -> HttpResponse:
-    member, made = _upload(request, workspace, upload)
+    member, made = upload_of(request, workspace, upload)
     demand(member, May.ASK)
     uploads.close(made)
     uploads.wake(made)
@@ -186,7 +187,7 @@ def upload_close(request: HttpRequest, workspace: str, upload: str) -> HttpRespo
 @login_required
 @require_POST
 def upload_cancel(request: HttpRequest, workspace: str, upload: str) -> HttpResponse:
-    member, made = _upload(request, workspace, upload)
+    member, made = upload_of(request, workspace, upload)
     demand(member, May.ASK)
     uploads.cancel(made)
     uploads.wake(made)
@@ -197,7 +198,7 @@ def upload_cancel(request: HttpRequest, workspace: str, upload: str) -> HttpResp
 @login_required
 @require_POST
 def upload_retry(request: HttpRequest, workspace: str, upload: str, file: int) -> HttpResponse:
-    member, made = _upload(request, workspace, upload)
+    member, made = upload_of(request, workspace, upload)
     demand(member, May.ASK)
     row = get_object_or_404(made.files, pk=file)
     if uploads.retry(row):

@@ -165,6 +165,42 @@ def test_closed_tab_comes_back_to_the_truth_and_goes_on(
     assert Upload.objects.get().files.count() == 80
 
 
+def test_large_file_goes_on_at_the_byte_where_it_was_cut(
+    page: Page, browser: Browser, cast: Cast, live_server: Any, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.txt"
+    large.write_text("Zwölf Boote fahren aus dem Hafen heraus.\n" * 500_000)  # 21 MB: three pieces
+    offsets: list[str] = []
+
+    def one_piece(route: Route) -> None:
+        if route.request.method == "PATCH":
+            offsets.append(route.request.headers["upload-offset"])
+            if len(offsets) > 1:
+                return route.abort("connectionreset")
+        return route.continue_()
+
+    page.route("**/tus/*", one_piece)
+    page.goto(live_server.url + cast.url("corpora/new"))
+    page.set_input_files("#id_files", large)
+    expect(page.get_by_text("The connection broke")).to_be_visible(timeout=20_000)
+    expect(page.locator("#upload-total [data-bytes]")).to_contain_text("8.4 MB of 21 MB")
+    address = page.url
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.close(run_before_unload=True)
+
+    context = context_for(browser, cast, live_server)
+    again = context.new_page()
+    went: list[str] = []
+    again.on("request", lambda r: went.append(r.headers.get("upload-offset", "")) if r.method == "PATCH" else None)
+    again.goto(address)
+    again.set_input_files("#id_files", large)
+    again.wait_for_url("**/corpora/*/", timeout=40_000)
+    context.close()
+    assert offsets[0] == "0" and went[0] == str(8 << 20)
+    document = Corpus.objects.get().latest.documents.get()  # type: ignore[union-attr]
+    assert blobs.read(document.original) == large.read_bytes()
+
+
 def test_file_that_vanishes_on_the_way_fails_alone(page: Page, cast: Cast, live_server: Any, tmp_path: Path) -> None:
     stays, goes = tmp_path / "stays.txt", tmp_path / "goes.txt"
     stays.write_text("one")
