@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Max
 from django.utils import timezone
 
+from analyses.ingest.loose import let_go
 from analyses.models import ENDED, Call, Cell, ForeignCorpus, Run, Status
 from analyses.texts import ROW_MOST, bounded_answer, clean, stored_messages, stored_output
 from analyses.trajectory.limits import LIMITS, ImportLimits, LogRefused
@@ -39,6 +40,7 @@ class Draft:
         )  # fmt: skip
         self.calls: list[Call] = []
         self.corpus: dict[str, Any] | None = None
+        self.blobs: set[str] = set()  # of outputs and answers, put for this run
         self.errors = 0
         self.cut = ""  # why not all of the run is here
         self._numbers: dict[int, set[int]] = {}  # cells of each call
@@ -49,7 +51,10 @@ class Draft:
         self._spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_IN_MEMORY)  # noqa: SIM115  closed by close()
 
     def close(self) -> None:
+        """Forget it. What was put for a run that was not saved may go."""
         self._spool.close()
+        if self.run.pk is None:
+            let_go(self.blobs)
 
     # — growing —
 
@@ -101,6 +106,7 @@ class Draft:
         """Add a turn of a call that is the newest of its tree branch, and count what it used."""
         output = self.text(output)
         stored, blob = stored_output(output)
+        self.blobs.update(filter(None, [blob]))
         shown = output if shown is None else self.text(shown)
         call.turns = max(call.turns, number)
         over = ended if ended is not None else started
@@ -163,6 +169,7 @@ class Draft:
         if answer is not NO_ANSWER:
             for column, found in bounded_answer(_value(answer), clean(name)).items():
                 setattr(call, column, found)
+            self.blobs.update(filter(None, [call.answer_blob]))
 
     def note(self, call: Call, text: str) -> None:
         call.notes = [*call.notes, clean(text)[:500]][-50:]
@@ -200,8 +207,12 @@ class Draft:
             "answer_shape",
         ):
             setattr(run, column, getattr(root, column))
-        run.root_model = run.root_model or root.model
-        run.child_model = run.child_model or next((call.model for call in self.calls[1:] if call.model), run.root_model)
+        for call in self.calls:
+            call.model = clean(call.model)[:120]
+        run.root_model = clean(run.root_model or root.model)[:120]
+        children = next((call.model for call in self.calls[1:] if call.model), run.root_model)
+        run.child_model = clean(run.child_model or children)[:120]
+        run.question = clean(run.question)
         run.created_at = run.started_at = datetime.datetime.fromtimestamp(root.queued_at, datetime.UTC)
         over = max(call.finished_at or call.queued_at for call in self.calls)
         run.finished_at = datetime.datetime.fromtimestamp(over, datetime.UTC)

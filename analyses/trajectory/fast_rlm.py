@@ -129,14 +129,16 @@ class _Run:
         call = self.draft.call(parent, parent_cell, at=at, model="unknown", **_asked(probe))
         if parent is None:
             self._question(call, probe)
-        waiting, clock = list(agent.children), at
+        clock, begun = at, 0  # children before `begun` have their call
         for place, offset in enumerate(agent.steps):
             line = self.log.at(offset)
-            started = [child for child in waiting if child.first < offset] if line.get("step") != 0 else []
-            waiting = waiting[len(started) :]
+            upto = begun
+            while line.get("step") != 0 and upto < len(agent.children) and agent.children[upto].first < offset:
+                upto += 1
+            started, begun = agent.children[begun:upto], upto
             last = place == len(agent.steps) - 1
             clock = self._step(call, line, clock, started, final=last and line["event_type"] == "code_generated")
-        if waiting:
+        if waiting := agent.children[begun:]:
             # They were started by a step that the log does not hold any more: an empty turn stands for it.
             number = call.turns + 1
             self.draft.cell(call, number, kind=Cell.Kind.REPLY, status=Cell.Status.STOPPED, started=clock, ended=clock)

@@ -168,6 +168,7 @@ class _Reader:
         self.by_number: dict[int, Call] = {}
         self.named: set[str] = set()
         self.answers: set[str] = set()
+        self.outputs: set[str] = set()  # and answers: blobs that only this run's rows name
         self.given: set[str] = set()
         self.ended: dict[str, Any] | None = None
         self.weight = 0
@@ -246,6 +247,7 @@ class _Reader:
         if found["status"] in OPEN_CELLS:
             found |= {"status": Cell.Status.STOPPED, "ended_at": found["ended_at"] or found["started_at"]}
         self._name(fields.blobs_of(found))
+        self.outputs.update(filter(None, [found["output_blob"]]))
         self.draft.add_cell(call, found)
 
     def _weigh(self, *values: Any) -> None:
@@ -258,6 +260,7 @@ class _Reader:
         self.named.update(shas)
         if answer:
             self.answers.update(shas)
+            self.outputs.update(shas)
 
     @staticmethod
     def _check_answer(dump: bytes) -> None:
@@ -290,6 +293,8 @@ class _Reader:
             blob.writer.commit()
             self.given.add(sha)
             self._blob = None
+            if sha in self.outputs:
+                self.draft.blobs.add(sha)
 
     def _end(self, line: dict[str, Any]) -> None:
         self.ended = line

@@ -423,6 +423,14 @@ def test_command_writes_each_format(tmp_path: Any) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.parametrize("name", EXPORTS)
+def test_rows_are_read_many_at_a_time(name: str, django_assert_max_num_queries: Any) -> None:
+    run = make_run(make_workspace(), "crowd")
+    assert run.calls > 100
+    with django_assert_max_num_queries(30):
+        write(run, name)
+
+
 def test_notebook_is_written_in_pieces() -> None:
     run = make_run(make_workspace(), "crowd")
     assert max(len(piece) for piece in notebook.export(run)) < 20_000
