@@ -55,6 +55,7 @@ class Call:
         self._reported = 0  # prompt tokens of the last request, as the provider counted them
         self._appended = 0  # upper bound of the tokens appended since
         self._warned: set[str] = set()
+        self.has_something = False  # that a last request could make a partial answer of
 
     # to be said by each strategy
 

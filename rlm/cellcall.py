@@ -107,6 +107,7 @@ class CellCall(Call):
             await run.commit()
             repl = await self.the_repl()
             self._ran += 1
+            self.has_something = True
             task = asyncio.create_task(repl.run(code, cell, on_output=on_output, on_waiting=on_waiting))
             result = await asyncio.shield(task)
         except (asyncio.CancelledError, SandboxError) as error:

@@ -53,7 +53,12 @@ async def solve(
     task = asyncio.create_task(root.execute())
     unlisten = control.listen(lambda: _obey(run))
     reason = f"The run's limit of {run.limits.run_seconds:g} seconds is reached."
-    run.clock.ring(lambda: run.end(Ending("limit", reason, last=True)), lambda: run.end(Ending("limit", reason)))
+
+    def soon() -> None:
+        if root.has_something:  # else the time left is better spent on the request under way
+            run.end(Ending("limit", reason, last=True))
+
+    run.clock.ring(soon, lambda: run.end(Ending("limit", reason)))
     _obey(run)
     try:
         outcome = await asyncio.shield(task)

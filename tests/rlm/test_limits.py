@@ -336,3 +336,10 @@ async def test_a_limit_and_a_stop_at_once_end_the_run_once(ask: Ask) -> None:
     told = await run
     assert told.result.status in ("limit", "stopped")
     assert len(story.ends()) == 1
+
+
+async def test_a_first_reply_may_take_all_of_the_runs_time(ask: Ask) -> None:
+    told = await ask(
+        {"default": {"text": "late, but whole", "delay": 1.85}}, limits={"run_seconds": 2}, strategy="direct"
+    )
+    assert told.answer == "late, but whole"
