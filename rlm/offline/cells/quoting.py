@@ -63,7 +63,7 @@ def around(passage: list[tuple[int, str, str, str]], scores: list[float], i: int
     """A sentence with its neighbours from the same speaker, as (first, last + 1): long enough to be understood."""
     first = last = i
     size = len(passage[i][3])
-    wanted = 420 if asked_before(passage, i)[1] or passage[i][3].endswith("?") else 280  # an answer takes longer
+    wanted = 440 if asked_before(passage, i)[1] or passage[i][3].endswith("?") else 340  # an answer takes longer
     while size < wanted:
         after = last + 1 < len(passage) and passage[last + 1][2] == passage[i][2] and last + 1 not in used
         before = first > 0 and passage[first - 1][2] == passage[i][2] and first - 1 not in used
@@ -80,14 +80,8 @@ def around(passage: list[tuple[int, str, str, str]], scores: list[float], i: int
             size += len(passage[last][3])
         else:
             break
-    pronoun = r"(?:So )?(?:It|It['’]s|This|That|That['’]s|They|They['’]re|These|Those|He|She)\b"
-    if (
-        last == i
-        and last + 1 < len(passage)
-        and passage[i + 1][2] == passage[i][2]
-        and re.match(pronoun, passage[i + 1][3])
-    ):
-        last += 1  # it goes on about the same thing
+    if last == i and last + 1 < len(passage) and passage[last + 1][2] == passage[i][2] and last + 1 not in used:
+        last += 1  # what is said next often says it outright
     while last + 1 < len(passage) and passage[last][3].endswith("?") and last + 1 not in used and last < i + 8:
         last += 1  # not to end before the answer
     return first, last + 1

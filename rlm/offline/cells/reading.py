@@ -238,7 +238,8 @@ def documents(data: Any) -> list[dict[str, Any]]:
     if isinstance(data, list) and data and all(isinstance(one, dict) and "text" in one for one in data):
         same = Counter(one["title"] for one in data)
         return [
-            {**one, "title": f"{one['title']} ({one.get('name')})"} if same[one["title"]] > 1 else one for one in data
+            {**one, "title": f"{one['title']} (document {n})"} if same[one["title"]] > 1 else one
+            for n, one in enumerate(data, 1)
         ]
     if isinstance(data, str):
         lines = re.search(r"^title: *['\"]?(.+?)['\"]?\s*$|^WEBVTT - (.+)$|^#+ (.+)$", data[:2000], re.M)
