@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     except SandboxUnavailable as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 2
-    except (SandboxError, ValueError) as error:
+    except (SandboxError, ValueError, OSError) as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 1
     return status
@@ -137,7 +137,7 @@ def _print(result: CellResult, as_json: bool) -> None:
             "output_chars": result.output_chars,
             "error": result.error or None,
             "finished": result.finished,
-            "final": result.final.plain(max_chars=50_000_000) if result.final is not None else None,
+            "final": result.final.plain(max_chars=50_000_000, exact=True) if result.final is not None else None,
             "killed": result.killed or None,
             "seconds": round(result.seconds, 6),
             "notes": list(result.notes),

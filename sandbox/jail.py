@@ -103,8 +103,10 @@ class Jail:
         self.repls[number] = repl
         try:
             fds = [theirs.fileno(), out_write, *([context_fd] if by_fd else [])]
+            # beside its context: once while it lies in the memfd, and once decoded
+            room = (limits.memory_mb << 20) + 2 * memory.size
             await self.order(
-                fds, op="spawn", id=number, memory=limits.memory_mb << 20, cpu=int(limits.call_cpu_seconds), files=limits.open_files
+                fds, op="spawn", id=number, memory=room, cpu=int(limits.call_cpu_seconds), files=limits.open_files
             )
         except BaseException:
             await repl.close()

@@ -17,8 +17,8 @@ class ReplLimits:
     grace_seconds: float = 1.0  # from the first interrupt to the second, and from that to the kill
     cpu_seconds: float = 60.0  # processor time of a cell
     call_cpu_seconds: float = 3600.0  # processor time of the whole REPL
-    memory_mb: int = 2048  # address space of the REPL
-    threads: int = 32  # threads at once
+    memory_mb: int = 2048  # address space of the REPL, beside its context
+    threads: int = 64  # threads at once
     open_files: int = 64
     output_bytes: int = 200_000  # of a cell's output, kept: head and tail
     output_stop_bytes: int = 1 << 30  # of a cell's output, printed; then it is interrupted

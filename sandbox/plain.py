@@ -234,9 +234,10 @@ def _columns_first(flat: list[Any], shape: list[int]) -> Any:
 class Display(Tables):
     """Strict JSON for pages and prompts, at most ``room`` characters of text; what is cut says so."""
 
-    def __init__(self, region: Any, room: int) -> None:
+    def __init__(self, region: Any, room: int, *, exact: bool = False) -> None:
         super().__init__(region)
         self.room = room
+        self.exact = exact  # integers of any size stay numbers: for readers whose numbers are not all floats
 
     def show(self, x: Any) -> Any:
         kind = type(x)
@@ -244,7 +245,7 @@ class Display(Tables):
             return self._text(x)
         if x is None or kind in (bool, int):
             self.room -= 8
-            return x if x is None or kind is bool or abs(x) < 1 << 53 else digits(x)
+            return x if x is None or kind is bool or abs(x) < 1 << (13_000 if self.exact else 53) else digits(x)
         if kind is float:
             self.room -= 12
             return x if math.isfinite(x) else repr(x)
@@ -303,6 +304,8 @@ class Display(Tables):
             return self._mapping(((str(k), v) for k, v in y.items()), len(y)) if not _plain(y) else self._plain_map(y)
         if isinstance(y, list | tuple | set | frozenset):
             return self._many(y, len(y), self._leaf)
+        if isinstance(y, datetime.date | datetime.time):
+            return y.isoformat()
         return self._text(str(y)[:1000])
 
     def _plain_map(self, y: dict[str, Any]) -> dict[str, Any]:

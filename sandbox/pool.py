@@ -41,11 +41,11 @@ class JailPool:
         """A jail for one run. Raises SandboxUnavailable with a sentence on what to do."""
         if self._closed:
             raise SandboxUnavailable("the pool is closed")
+        jail = None
         if not self.probe:
             async with self._probing:
                 if not self.probe:
-                    await self._probe()
-        jail = None
+                    jail = await self._first()
         while self._spares and jail is None:
             spare = self._spares.popleft()
             if spare.alive:
@@ -67,6 +67,22 @@ class JailPool:
         self._jails.clear()
         self._spares.clear()
 
+    async def _first(self) -> Jail:
+        """Start the first jail while another is being probed."""
+        probe = asyncio.ensure_future(self._probe())
+        try:
+            jail = await self._start()
+        except BaseException:
+            probe.cancel()
+            await asyncio.gather(probe, return_exceptions=True)
+            raise
+        try:
+            await probe
+        except BaseException:
+            await jail.close()
+            raise
+        return jail
+
     async def _probe(self) -> None:
         """Try escapes for real in the first jail; refuse to serve if any works."""
         jail = await self._start()
@@ -83,7 +99,7 @@ class JailPool:
         await jail.close()  # cells have run in it
 
     async def _start(self) -> Jail:
-        prefix = installed(self._base)
+        prefix = await asyncio.to_thread(installed, self._base)
         async with self._starting:
             jail = await Jail.start(self.backend, prefix, self._run_memory_mb)
         self._jails = {j for j in self._jails if j.alive}

@@ -186,10 +186,13 @@ class Value:
         text = re.sub(r"\s+", " ", clean(text))
         return text if len(text) <= chars else text[: max(0, chars - 1)] + "…"
 
-    def plain(self, *, max_chars: int = 2_000_000) -> Any:
-        """Strict JSON for display: tuples and sets are lists, frames lists of records, nan "nan"; cuts are marked."""
+    def plain(self, *, max_chars: int = 2_000_000, exact: bool = False) -> Any:
+        """Strict JSON for display: tuples and sets are lists, frames lists of records, nan "nan"; cuts are marked.
+
+        Integers past 2**53 become text, which JavaScript would round; with ``exact`` they stay numbers.
+        """
         try:
-            return Display(self.memory.view(), max_chars).show(self.tree())
+            return Display(self.memory.view(), max_chars, exact=exact).show(self.tree())
         except Exception:  # noqa: BLE001 (bytes from a jail may be anything)
             return "(a malformed value)"
 

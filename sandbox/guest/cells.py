@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
-import re
 import textwrap
 import traceback
 import types
@@ -14,8 +13,9 @@ from typing import Any
 
 FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 MAX_TRACEBACK = 4096
-ASYNC_WORDS = re.compile(r"\b(await|asyncio|async)\b")
-GATHERING = {"gather", "create_task", "wait_for", "ensure_future", "batch_llm_query", "as_completed", "wait"}
+ASYNC = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
+AWAITED = {"gather", "wait_for"}  # of asyncio: awaited too, where a whole cell awaits nothing
+TAKERS = AWAITED | {"create_task", "ensure_future", "as_completed", "wait", "run"}  # want the coroutine itself
 
 
 class AutoAwait(ast.NodeTransformer):
@@ -38,7 +38,9 @@ class AutoAwait(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> Any:
         name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-        if name in GATHERING and name not in self.names:
+        if name in TAKERS:
+            if name in AWAITED and not self.depth:
+                return ast.copy_location(ast.Await(value=node), node)
             return node
         if name == "batch_llm_query":
             node.keywords = [self.visit(k) for k in node.keywords]
@@ -68,12 +70,19 @@ def remember(filename: str, source: str) -> None:
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
 
 
+def forget(code: types.CodeType) -> None:
+    """Let the source of a cell go that has left no function behind: ten thousand cells are to cost no memory."""
+    inner = (c.co_name for c in code.co_consts if isinstance(c, types.CodeType))
+    if all(name in ("<listcomp>", "<setcomp>", "<dictcomp>") for name in inner):
+        linecache.cache.pop(code.co_filename, None)
+
+
 def prepare(source: str, number: int, awaited: frozenset[str]) -> tuple[types.CodeType, frozenset[str]]:
     """Compile a cell; also give the names that stand alone in FINAL(…)."""
     filename = f"<cell {number}>"
     remember(filename, source)
     tree = compile(source, filename, "exec", ast.PyCF_ONLY_AST | FLAGS, dont_inherit=True)
-    if awaited and not ASYNC_WORDS.search(source) and any(name in source for name in awaited):
+    if any(name in source for name in awaited) and not any(isinstance(node, ASYNC) for node in ast.walk(tree)):
         tree = AutoAwait(awaited).visit(tree)
     if "SHOW_VARS" in source:
         tree = ShowVars().visit(tree)

@@ -129,22 +129,13 @@ class Names:
         return call
 
     def _blocking(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The twin for a plain def: drives the coroutine by blocking on each of its futures."""
+        """The twin for a plain def."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            result: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
             async def main() -> Any:
                 return await function(*args, **kwargs)
 
-            def drive() -> None:
-                try:
-                    result.set_result(asyncio.run(main()))
-                except BaseException as error:  # noqa: BLE001 (raised again in the caller)
-                    result.set_exception(error)
-
-            threading.Thread(target=drive, daemon=True).start()  # the cell's own loop may be running in this one
-            return result.result()
+            return run_aside(main())
 
         return call
 
@@ -247,6 +238,35 @@ SIGNATURES = {
     "batch_llm_query": _signature(Names._batch),
     "sub_agent": _signature(Names._sub_agent),
 }
+
+
+def run_aside(main: Any, **options: Any) -> Any:
+    """``asyncio.run`` in a thread of its own: the cell's loop may be running in this one."""
+    result: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def drive() -> None:
+        try:
+            result.set_result(_run(main, **options))
+        except BaseException as error:  # noqa: BLE001 (raised again in the caller)
+            result.set_exception(error)
+
+    threading.Thread(target=drive, daemon=True).start()
+    return result.result()
+
+
+_run = asyncio.run
+
+
+def run(main: Any, **options: Any) -> Any:
+    """``asyncio.run`` for cells, which models call although a loop runs already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _run(main, **options)
+    return run_aside(main, **options)
+
+
+asyncio.run = run
 
 
 def schema_of(schema: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 from . import frames, variables
 from .asking import Host
-from .cells import explain, is_coroutine, prepare, remember
+from .cells import explain, forget, is_coroutine, prepare, remember
 from .names import Final, Names
 from .output import Output
 from .wire import Closed, Wire
@@ -47,6 +47,7 @@ class Repl:
         self.provided = frozenset(self.names.functions)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.running = False
+        self.code: types.CodeType | None = None
         self.notes: list[str] = []
         self._interrupts = 0
         sys.modules["__main__"] = self.module
@@ -131,6 +132,9 @@ class Repl:
         except BaseException as failure:  # noqa: BLE001 (whatever a cell raises is its result)
             error = self._safely(failure)
         self._disarm()
+        if self.code is not None:
+            forget(self.code)
+            self.code = None
         self._leftovers(interrupted)
         self._restore(quiet=False)
         self.history.append(self.output.end())
@@ -142,6 +146,7 @@ class Repl:
     def _execute(self, source: str, number: int) -> str:
         try:
             code, self.final.names = prepare(source, number, self.names.awaited)
+            self.code = code
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             return explain(error)
         try:

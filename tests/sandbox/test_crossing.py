@@ -26,7 +26,7 @@ VALUES: list[Any] = [
     "é" * 5000, b"", b"\0\xff" * 5000, bytearray(b"x"), 1j, [], [[]], [1] * 100, [2**70] * 100, [1.5, math.inf] * 50, ["a", "é" * 9000] * 40,
     [True] * 100, [1, 2.0] * 50, (), (1, (2, [3])), set(), {1, "a", (2,)}, frozenset({frozenset({1})}), {}, {"$": 1}, {"a": {"$": {}}},
     {1: "int", "1": "str", None: 0, (1, 2): [3], 1.5: 2, b"k": 3},
-    datetime.datetime(2020, 2, 29, 1, 2, 3, 4), datetime.datetime(2020, 1, 1, tzinfo=UTC),
+    datetime.datetime(2020, 2, 29, 1, 2, 3, 4), datetime.datetime(2020, 1, 1, tzinfo=UTC),  # noqa: DTZ001
     datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=5, minutes=30), "IST")),
     datetime.datetime(2020, 10, 25, 2, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
     datetime.date(1, 1, 1), datetime.time(23, 59, tzinfo=UTC), datetime.timedelta(-5, 3, 7), decimal.Decimal("1.10"), decimal.Decimal("NaN"),

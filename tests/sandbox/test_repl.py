@@ -250,14 +250,31 @@ async def test_batch_returns_exceptions_in_place(start: Start) -> None:
         "print(next(llm_query(c) for c in ['x']))",
         "for c in ['x']:\n    print(llm_query(c))",
         "class A:\n    def m(self): return llm_query('x')\nprint(A().m())",
+        "print(llm_query('x'))  # no await here",
+        "import asyncio\nprint(asyncio.gather(*[llm_query(c) for c in ['x']])[0])",
     ],
 )
 async def test_forgotten_await_is_added(run: RunCells, code: str) -> None:
     assert (await run(code)).output == "x\n"
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import asyncio\nasync def main():\n    return await llm_query('x')\nprint(asyncio.run(main()))",
+        "import asyncio\nasync def main():\n    return await llm_query('x')\ndef f(): return asyncio.run(main())\nprint(f())",
+        "import asyncio\nasync def main():\n    return (await asyncio.gather(llm_query('x'), llm_query('y')))[0]\nprint(await main(), end='')\nprint(asyncio.run(main())[1:])",
+        "import asyncio\nt = asyncio.create_task(llm_query('x'))\nprint(await t)",
+        "from concurrent.futures import ThreadPoolExecutor\nprint(*ThreadPoolExecutor(3).map(lambda c: llm_query(c), ['x']))",
+    ],
+)
+async def test_ways_of_models_with_asyncio_work(run: RunCells, code: str) -> None:
+    result = await run(code)
+    assert (result.output, result.error) == ("x\n", "")
+
+
 async def test_query_that_nobody_awaits_is_reported(run: RunCells) -> None:
-    result = await run("import asyncio\nllm_query('x')\nprint('on')")
+    result = await run("async def f(): pass\nllm_query('x')\nprint('on')")
     assert result.output == "on\n"
     assert any("without await" in note for note in result.notes)
 
