@@ -83,6 +83,34 @@ def test_sign_up_says_what_is_wrong_and_keeps_the_address(client: Client, email:
     assert not User.objects.exists()
 
 
+def test_where_addresses_must_be_confirmed_sign_up_waits_for_it(
+    client: Client, mailoutbox: list[Any], settings: Any
+) -> None:
+    settings.ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+    assert "Look into your mail" in text(
+        client.post("/accounts/signup/", {"email": "nell@example.com", "password1": PASSWORD}, follow=True)
+    )
+    assert client.get("/").headers["Location"].startswith("/accounts/login/")
+    refused = client.post("/accounts/login/", {"login": "nell@example.com", "password": PASSWORD}, follow=True)
+    assert "Look into your mail" in text(refused)
+    path = link(mailoutbox[0].body)
+    client.get(path)
+    client.post(path)
+    client.post("/accounts/login/", {"login": "nell@example.com", "password": PASSWORD})
+    assert "nell’s workspace" in text(client.get("/", follow=True))
+
+
+def test_where_addresses_must_be_confirmed_a_taken_one_is_not_told(
+    client: Client, mailoutbox: list[Any], settings: Any
+) -> None:
+    settings.ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+    make_user("Nell")
+    page = text(client.post("/accounts/signup/", {"email": "nell@example.com", "password1": PASSWORD}, follow=True))
+    assert "Look into your mail" in page
+    assert "already" not in page
+    assert User.objects.count() == 1
+
+
 def test_sign_up_when_the_mail_server_is_away_still_makes_the_account(client: Client, settings: Any) -> None:
     settings.EMAIL_BACKEND = "tests.workspaces.broken_mail.Backend"
     assert sign_up(client).status_code == 302
