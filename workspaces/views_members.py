@@ -15,7 +15,7 @@ from django.shortcuts import get_object_or_404, redirect, render, resolve_url
 from django.template.loader import render_to_string
 from django.views.decorators.http import require_http_methods, require_POST
 
-from workspaces import actions
+from workspaces import actions, rates
 from workspaces.access import demand, membership
 from workspaces.audit import Did, record
 from workspaces.forms import InviteForm
@@ -34,6 +34,9 @@ def invite(request: HttpRequest, workspace: str) -> HttpResponse:
     demand(member, May.INVITE)
     form = InviteForm(request.POST, actor=member)
     if not form.is_valid():
+        return settings_page(request, member, invite_form=form)
+    if not rates.INVITE.spend(member.workspace_id):
+        form.add_error(None, "Many invitations were made within this hour. Wait a little, then make more.")
         return settings_page(request, member, invite_form=form)
     try:
         invitation = actions.invite(member, role=form.cleaned_data["role"], email=form.cleaned_data["email"])
@@ -98,9 +101,7 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
             messages.success(request, f"You are in {member.workspace.name}, as {member.role}.")
             return redirect(member.workspace)
     context: dict[str, Any] = {"invitation": found, "refusal": refusal}
-    response = render(request, "workspaces/invitation.html", context, status=403 if refusal else 200)
-    response["Referrer-Policy"] = "no-referrer"
-    return response
+    return render(request, "workspaces/invitation.html", context, status=403 if refusal else 200)
 
 
 @login_required

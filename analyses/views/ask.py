@@ -17,6 +17,7 @@ from analyses.models import ENDED, Corpus, CorpusVersion, Run
 from analyses.run_forms import DEFAULTS, RunForm, again
 from analyses.sample import load_sample
 from analyses.views.run_lists import counts, listed
+from workspaces import rates
 from workspaces.access import demand, membership
 from workspaces.models import Member
 from workspaces.roles import May, may
@@ -67,6 +68,9 @@ def latest_versions(member: Member) -> list[CorpusVersion]:
 
 def _start(form: RunForm, member: Member) -> Run | None:
     given = form.cleaned_data
+    if not rates.ASK.spend(member.user_id):
+        form.add_error(None, "You have asked very often within this minute. Wait a little, then ask again.")
+        return None
     try:
         return start_run(
             member.workspace,

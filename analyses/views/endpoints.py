@@ -7,7 +7,6 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -15,13 +14,12 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from analyses.connection import Tried, try_models
 from analyses.endpoint_forms import EndpointForm
 from analyses.endpoints import available, of_row
+from workspaces import rates
 from workspaces.access import demand, membership
 from workspaces.audit import Did, record
 from workspaces.models import Member, ModelEndpoint
 from workspaces.roles import May, may
 from workspaces.secrets import Unreadable
-
-TESTS_A_MINUTE = 10  # of one workspace: each costs somebody a request
 
 
 @login_required
@@ -111,13 +109,7 @@ def endpoint_test(request: HttpRequest, workspace: str, endpoint_id: int) -> Htt
 
 
 def _tried(member: Member, row: ModelEndpoint) -> list[Tried]:
-    count = f"endpoint-test:{member.workspace_id}"
-    cache.add(count, 0, 60)
-    try:
-        often = cache.incr(count)
-    except ValueError:  # it ran out between the two
-        often = 1
-    if often > TESTS_A_MINUTE:
+    if not rates.TEST_ENDPOINT.spend(member.workspace_id):
         return [Tried(row.root_model, False, "Tested too often just now. Wait a minute.")]
     try:
         return async_to_sync(try_models)(of_row(row))

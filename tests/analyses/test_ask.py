@@ -13,6 +13,7 @@ from analyses.models import Corpus, Run, Status
 from analyses.run_forms import SHOWN, LimitField, RunForm, again, written
 from rlm.limits import Limits
 from tests.workspaces.cast import Cast, make_cast, make_corpus, make_plain_run
+from workspaces import rates
 
 
 @pytest.fixture
@@ -243,6 +244,18 @@ def test_the_sample_corpus_is_loaded_once_on_request(cast: Cast) -> None:
     assert "Load the sample corpus" not in text(page)
     client.post(cast.url("sample"))
     assert Corpus.objects.count() == 1
+
+
+def test_asking_too_often_is_cut_off_and_the_question_kept(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "ASK", rates.Rate("ask-in-test", 2, 60))
+    for _ in range(2):
+        assert ask(cast, question="q").status_code == 302
+    response = ask(cast, question="The third?")
+    assert response.status_code == 422
+    assert "very often" in errors(response)[0]
+    assert "The third?" in text(response)
+    assert Run.objects.count() == 2
+    assert ask(cast, cast.adam, question="q").status_code == 302  # another person's count
 
 
 def test_recent_runs_ask_for_themselves_only_while_one_is_under_way(cast: Cast) -> None:

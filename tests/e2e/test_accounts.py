@@ -114,6 +114,41 @@ def test_the_list_notices_by_itself_that_a_run_has_ended(page: Page, live_server
     expect(page.get_by_role("link", name="Who saw the light?")).to_be_focused()  # focus is kept through the swap
 
 
+def test_a_person_is_invited_joins_is_promoted_and_removed(
+    page: Page, live_server: Any, cast: Cast, browser: Browser
+) -> None:
+    sign_in(page, live_server.url, "alice@example.com")
+    page.get_by_role("button", name="Workspace: Harbour Desk").click()
+    page.get_by_role("link", name="Workspace settings").click()
+    page.get_by_label("Role", exact=True).select_option("viewer")
+    page.get_by_role("button", name="Make a link").click()
+    link = page.get_by_role("textbox", name="Invitation link 1").input_value()
+    theirs = browser.new_context()
+    nell = theirs.new_page()
+    nell.goto(link)
+    nell.locator("main").get_by_role("link", name="Sign up").click()
+    nell.get_by_label("E-mail").fill("nell@example.com")
+    nell.get_by_label("Password").fill(PASSWORD)
+    nell.get_by_role("button", name="Sign up").click()
+    nell.get_by_role("button", name="Join").click()
+    expect(nell.get_by_text("You are in Harbour Desk, as viewer.")).to_be_visible()
+    expect(nell.get_by_text("You are a viewer of this workspace")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("textbox", name="Invitation link 1")).to_have_count(0)  # used
+    row = page.get_by_role("row").filter(has_text="nell@example.com")
+    row.get_by_label("Role of nell").select_option("editor")
+    row.get_by_role("button", name="Change").click()
+    expect(page.get_by_text("nell is editor now.")).to_be_visible()
+    nell.reload()
+    expect(nell.get_by_label("Question")).to_be_enabled()
+    row.get_by_role("button", name="Remove nell").first.click()
+    page.get_by_role("button", name="Remove nell", exact=True).last.click()
+    expect(page.get_by_text("nell is not a member any more.")).to_be_visible()
+    nell.reload()
+    expect(nell.get_by_role("heading", name="There is nothing here")).to_be_visible()
+    theirs.close()
+
+
 def test_sharing_in_place_and_revoking(page: Page, live_server: Any, cast: Cast, browser: Browser) -> None:
     run = make_plain_run(cast.workspace, status=Status.DONE)
     sign_in(page, live_server.url, "ed@example.com")
