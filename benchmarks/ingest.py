@@ -118,7 +118,7 @@ class Browser:
                 return headers["hx-redirect"]
             if b"every 1s" not in page:
                 raise RuntimeError(f"nothing was made: {re.sub(rb'<[^>]+>', b' ', page)[:500]!r}")
-            time.sleep(0.05)
+            time.sleep(0.25)
         raise RuntimeError("not ready after 600 s")
 
     def pieces(self, url: str, path: Path) -> None:

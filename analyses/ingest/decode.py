@@ -112,7 +112,7 @@ def sniff(source: Path) -> Decoding:
     if b"\0" in head:
         return Decoding(_wide(head))
     if _is_utf8(source):
-        _refuse_controls(head.decode("utf-8", "ignore"))
+        _refuse_controls(head)
         return Decoding("utf-8", verified=True)
     return _by_statistics(source, head)
 
@@ -144,12 +144,14 @@ def _likely(character: str) -> bool:
     return character in "\n\r\t\f" or unicodedata.category(character) not in ("Cc", "Cn", "Co", "Cs")
 
 
-def _refuse_controls(text: str) -> None:
-    odd = sum(1 for c in text if c < " " and c not in "\n\r\t\f\x0b\x08\x1b")
-    if odd > 8 and odd > len(text) / 100:
+_CONTROLS = bytes(byte for byte in range(32) if byte not in b"\n\r\t\f\x0b\x08\x1b")
+
+
+def _refuse_controls(head: bytes) -> None:
+    odd = len(head) - len(head.translate(None, _CONTROLS))
+    if odd > 8 and odd > len(head) / 100:
         raise Refused(
-            f"It looks like a binary file: {odd:,} of its first {len(text):,} characters are control codes.",
-            what="binary",
+            f"It looks like a binary file: {odd:,} of its first {len(head):,} bytes are control codes.", what="binary"
         )
 
 
@@ -167,7 +169,7 @@ def _is_utf8(source: Path) -> bool:
 def _by_statistics(source: Path, head: bytes) -> Decoding:
     """One of the many 8-bit and Far Eastern encodings, told by how natural the text comes out."""
     sample = _telling(source, head)
-    _refuse_controls(sample.decode("latin-1"))
+    _refuse_controls(sample)
     match = from_bytes(sample).best()
     if match is None:
         if _mostly_utf8(sample):

@@ -55,6 +55,8 @@ class Told:
 
 
 def milliseconds(moment: str) -> int:
+    if len(moment) == 12:  # nearly all are "01:02:03.456"
+        return ((int(moment[:2]) * 60 + int(moment[3:5])) * 60 + int(moment[6:8])) * 1000 + int(moment[9:])
     *rest, seconds = moment.replace(",", ".").split(":")
     minutes = int(rest[-1])
     hours = int(rest[-2]) if len(rest) > 1 else 0
@@ -77,7 +79,7 @@ def blocks(lines: Iterable[str]) -> Iterator[list[str]]:
                 yield block
             block = []
             continue
-        if "-->" in line and TIMING.match(line) and any("-->" in before for before in block):
+        if "-->" in line and block and TIMING.match(line) and any("-->" in before for before in block):
             number = [block.pop()] if block[-1].strip().isdigit() else []
             yield block
             block = number
@@ -102,21 +104,31 @@ def cues(lines: Iterable[str], told: Told) -> Iterator[Cue]:
         start, end = milliseconds(timing[1]), milliseconds(timing[2])
         told.last = max(told.last, end)
         payload = block[at + 1 :]
-        rolling = rolling or any(WORD_TIMED.search(line) for line in payload)
-        shown = [" ".join(html.unescape(TAG.sub("", VOICE.sub("", line))).split()) for line in payload]
+        marked = any("<" in line or "{" in line for line in payload)
+        rolling = rolling or (marked and any(WORD_TIMED.search(line) for line in payload))
+        shown = [_plain(line) for line in payload]
         fresh = shown
         if rolling and before and shown and shown[0] == before[-1] and (len(shown) > 1 or end - start < 100):
             fresh = shown[1:]
         if shown:
             before = shown
-        voice = VOICE.search("\n".join(payload))
+        voice = VOICE.search("\n".join(payload)) if marked else None
         speaker = " ".join(html.unescape(voice[1]).split()) if voice else ""
         if speaker:
             told.speakers[speaker] += 1
         if words := " ".join(line for line in fresh if line):
-            if (name := NAMED.match(words)) and not speaker:
+            if ": " in words and not speaker and (name := NAMED.match(words)):
                 told.named[name[1]] += 1
             yield Cue(start, end, speaker, words)
+
+
+def _plain(line: str) -> str:
+    """The words of a line, without its markup."""
+    if "<" in line or "{" in line:
+        line = TAG.sub("", VOICE.sub("", line))
+    if "&" in line:
+        line = html.unescape(line)
+    return " ".join(line.split())
 
 
 def text_of(lines: Iterable[str], told: Told) -> Iterator[str]:
@@ -125,7 +137,7 @@ def text_of(lines: Iterable[str], told: Told) -> Iterator[str]:
     line, offsets = "", [(0, 0)][:0]
     last: Cue | None = None
     for cue in cues(lines, told):
-        named = cue.speaker or (name[1] if (name := NAMED.match(cue.words)) else "")
+        named = cue.speaker or (name[1] if ": " in cue.words and (name := NAMED.match(cue.words)) else "")
         if last is not None and (
             (named and named != (last.speaker or None))
             or cue.start - last.end > PAUSE
