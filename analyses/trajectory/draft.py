@@ -48,12 +48,13 @@ class Draft:
         self._cells = self._counted = 0
         self._born = 0
         self._gone: set[str] = set()
+        self._saved = False
         self._spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_IN_MEMORY)  # noqa: SIM115  closed by close()
 
     def close(self) -> None:
         """Forget it. What was put for a run that was not saved may go."""
         self._spool.close()
-        if self.run.pk is None:
+        if not self._saved:
             let_go(self.blobs)
 
     # — growing —
@@ -212,7 +213,7 @@ class Draft:
         run.root_model = clean(run.root_model or root.model)[:120]
         children = next((call.model for call in self.calls[1:] if call.model), run.root_model)
         run.child_model = clean(run.child_model or children)[:120]
-        run.question = clean(run.question)
+        run.question = clean(run.question)[:20_000]
         run.created_at = run.started_at = datetime.datetime.fromtimestamp(root.queued_at, datetime.UTC)
         over = max(call.finished_at or call.queued_at for call in self.calls)
         run.finished_at = datetime.datetime.fromtimestamp(over, datetime.UTC)
@@ -237,7 +238,9 @@ class Draft:
         for attempt in range(5):
             try:
                 with transaction.atomic():
-                    return self._insert(workspace, user)
+                    run = self._insert(workspace, user)
+                self._saved = True
+                return run
             except IntegrityError:
                 # Somebody else took the run's number just now.
                 if attempt == 4:

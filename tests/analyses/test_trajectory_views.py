@@ -6,7 +6,9 @@ import json
 import re
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connections
 from django.template.loader import render_to_string
 from django.test import AsyncClient, Client
 from django.urls import reverse
@@ -91,8 +93,6 @@ def test_menu_links_to_every_format() -> None:
 
 @pytest.mark.django_db(transaction=True)
 async def test_download_is_streamed_by_the_asynchronous_server() -> None:
-    from asgiref.sync import sync_to_async
-
     user = await sync_to_async(make_user)()
     workspace = await sync_to_async(make_workspace)(user)
     run = await sync_to_async(make_run)(workspace, "done")
@@ -102,6 +102,9 @@ async def test_download_is_streamed_by_the_asynchronous_server() -> None:
     assert response.is_async
     data = b"".join([piece async for piece in response.streaming_content])
     assert json.loads(data.splitlines()[-1])["type"] == "end"
+    await sync_to_async(
+        connections.close_all
+    )()  # those of the other thread, which would keep PostgreSQL's test database open
 
 
 # — in —

@@ -33,7 +33,8 @@ class Command(BaseCommand):
             for outcome in _import(path, workspace, user):
                 refused += outcome.run is None
                 self._tell(outcome, as_json=options["json"])
-        sys.exit(1 if refused else 0)
+        if refused:
+            sys.exit(1)
 
     def _tell(self, outcome: Outcome, *, as_json: bool) -> None:
         url = f"http://127.0.0.1:{settings.PORT}{outcome.run.get_absolute_url()}" if outcome.run else ""
