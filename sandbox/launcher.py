@@ -142,7 +142,7 @@ def check_backend(backend: str) -> str:
     if program is None:
         package = "firejail" if backend == "firejail" else "bubblewrap"
         raise SandboxUnavailable(f"{name} is not installed: apt-get install {package}")
-    if backend == "firejail" and os.geteuid() != 0:
+    if backend == "firejail":
         if not Path(program).stat().st_mode & 0o4000:
             raise SandboxUnavailable("firejail is not setuid: reinstall Debian's package, or choose the backend bubblewrap")
         if "NoNewPrivs:\t1" in Path("/proc/self/status").read_text():
@@ -154,6 +154,11 @@ def check_backend(backend: str) -> str:
 
 
 def profile(prefix: Path) -> str:
+    if prefix.is_relative_to(Path.home()) or prefix.parts[1] in ("home", "root", "tmp", "dev", "run", "proc", "sys"):
+        raise SandboxUnavailable(
+            f"the jail's Python in {prefix} would be hidden by firejail: install it elsewhere (RLMWEB_SANDBOX_PREFIX),"
+            " outside home directories and /tmp, or choose the backend bubblewrap"
+        )
     whitelist = [
         f"{prefix}/venv", "/usr/bin/python3", "/usr/bin/python3.11", "/usr/lib64/ld-linux-x86-64.so.2",
         "/usr/lib/python3.11", "/usr/lib/x86_64-linux-gnu", "/usr/share/zoneinfo",
@@ -183,11 +188,12 @@ def bubblewrap_command(program: str, prefix: Path, seccomp_fd: int, environment:
     for path in ("/usr/lib/python3.11", "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/share/zoneinfo"):
         command += ["--ro-bind", path, path]
     command += ["--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--symlink", "usr/bin", "/bin"]
-    command += ["--ro-bind", f"{prefix}/venv", f"{prefix}/venv", "--proc", "/proc"]
+    command += ["--proc", "/proc"]
     for name in PROC_HIDDEN:
         if Path("/proc", name).is_file():
             command += ["--ro-bind", "/dev/null", f"/proc/{name}"]
-    command += ["--dev", "/dev", "--remount-ro", "/dev", "--size", "1048576", "--tmpfs", "/tmp", "--remount-ro", "/tmp"]
+    command += ["--dev", "/dev", "--remount-ro", "/dev", "--size", "1048576", "--tmpfs", "/tmp"]
+    command += ["--ro-bind", f"{prefix}/venv", f"{prefix}/venv", "--remount-ro", "/tmp"]
     return [*command, "--remount-ro", "/", "--chdir", "/tmp"]
 
 

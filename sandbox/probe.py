@@ -10,7 +10,7 @@ from sandbox.limits import ReplLimits
 from sandbox.values import Value
 
 CELL = '''
-import ctypes, os, signal, socket
+import ctypes, os, socket, sys
 results = {}
 def attempt(name, escape):
     try:
@@ -20,6 +20,11 @@ def attempt(name, escape):
 def opens(path, mode="r"):
     with open(path, mode) as file:
         return True if "w" in mode else bool(file.read(1))
+def listed(path):
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
 def socket_of(family):
     socket.socket(family, socket.SOCK_STREAM).close()
     return True
@@ -39,7 +44,8 @@ attempt("no IPv6", lambda: socket_of(socket.AF_INET6))
 attempt("no UNIX sockets", lambda: socket_of(socket.AF_UNIX))
 attempt("no netlink", lambda: socket_of(socket.AF_NETLINK))
 attempt("no host files", lambda: any(os.path.exists(p) for p in ("/etc/passwd", "/etc/shadow", "/etc/hostname", "/root/.bashrc")))
-attempt("no host directories", lambda: any(os.listdir(d) for d in ("/home", "/srv", "/mnt", "/media", "/var", "/root") if os.path.isdir(d) and os.access(d, os.R_OK) and [x for x in os.listdir(d) if x not in (os.environ.get("HOME", "/").split("/")[2:3] + ["lib"])]))
+way = (os.environ.get("HOME", "/") + sys.prefix + "/usr/lib").split("/")
+attempt("no host directories", lambda: any(x not in way for d in ("/home", "/srv", "/mnt", "/media", "/var", "/root") for x in listed(d)))
 attempt("no writing to /tmp", lambda: opens("/tmp/probe", "w"))
 attempt("no writing to the interpreter", lambda: opens(os.__file__, "r+w"[:2]))
 attempt("no writing to /dev/shm", lambda: opens("/dev/shm/probe", "w"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def examine() -> dict[str, Any]:
         "system calls filtered": status["Seccomp"].strip() == "2",
         "no strong group": not STRONG_GROUPS & set(os.getgroups()),
         "no stray descriptors": _stray() == [],
-        "only known top directories": not [p for p in Path("/").iterdir() if p.name not in KNOWN_TOP and _readable(str(p))],
+        "only known top directories": not [p for p in Path("/").iterdir() if p.name not in KNOWN_TOP and _reveals(p)],
         "nothing writable": not any(os.access(d, os.W_OK) for d in ("/", "/tmp", "/dev/shm", os.environ.get("HOME", "/"))),
         "no sysfs": not _readable("/sys"),
         "no sockets": _no_socket(),
@@ -66,6 +67,18 @@ def _readable(path: str) -> bool:
         return any(Path(path).iterdir()) if Path(path).is_dir() else os.access(path, os.R_OK)
     except OSError:
         return False
+
+
+def _reveals(top: Path) -> bool:
+    """Whether a top directory shows more than the way to this Python."""
+    if not _readable(str(top)):
+        return False
+    way = Path(sys.prefix)
+    while way.is_relative_to(top):
+        if way.parent != way and way != top and [p.name for p in way.parent.iterdir()] != [way.name]:
+            return True
+        way = way.parent
+    return not Path(sys.prefix).is_relative_to(top)
 
 
 def _no_socket() -> bool:
