@@ -164,7 +164,7 @@ def test_asking_again_starts_with_what_a_run_asked(cast: Cast, openai: None) -> 
         child_model="atlas-nano", limits=limits,
     )  # fmt: skip
     page = text(cast.client(cast.ed).get(cast.url(f"?from={run.key}")))
-    assert ">\nWho?</textarea>" in page
+    assert ">Who?</textarea>" in page
     assert f'<option value="{corpus.key}" selected>' in page
     assert f'<option value="{other.key}">' in page
     assert 'name="child_model" value="atlas-nano"' in page
@@ -188,7 +188,7 @@ def test_the_address_can_choose_corpus_and_question(cast: Cast) -> None:
     corpus, _ = make_corpus(cast.workspace), make_corpus(cast.workspace, "Newer")
     page = text(cast.client(cast.ed).get(cast.url(f"?corpus={corpus.key}&question=Why+%3Cb%3E%3F")))
     assert f'<option value="{corpus.key}" selected>The Tin Lighthouse (4.12 M characters)</option>' in page
-    assert ">\nWhy <b>?</textarea>" in page
+    assert ">Why <b>?</textarea>" in page
     assert "another is chosen" in text(cast.client(cast.ed).get(cast.url("?corpus=gone")))
 
 
