@@ -26,6 +26,7 @@ index = Index(
 )
 terms |= {one + two: 1.0 for one, two in pairs if index.idf(one + two)}  # written as one word
 missing = [word for word in shown if not any(index.idf(stem) for stem in words(word) + like.get(word, []))]
+written = {stem: word for word, stem in reversed(known.items())}
 spelled = {word: found for word in missing if (found := index.alike("".join(words(word))))}
 terms |= {stem: 1.0 / len(found) for found in spelled.values() for stem in found}
 ranked = index.search(terms, pairs, [words(doc["title"]) for doc in docs], [[said[2] in prefer for said in told] for told in talk])
@@ -35,7 +36,7 @@ weights = {word: index.idf(word) * weight for word, weight in terms.items() if i
 tasks = tasks_of(ranked, index, talk, docs, weights)
 print(f"{len(index.passages):,} passages, {len(ranked):,} with the words; the best in:", *[task["title"] for task in tasks[:5]], sep="\\n  ")
 print("not there at all:", ", ".join(word for word in missing if word not in spelled) or "none")
-print("spelled otherwise:", ", ".join(f"{word} as {' '.join(found)}" for word, found in spelled.items()) or "none")"""
+print("spelled otherwise:", ", ".join(f"{word} as {' '.join(written.get(stem, stem) for stem in found)}" for word, found in spelled.items()) or "none")"""
 
 QUOTES: Final = '{"type": "array", "items": {"type": "object", "required": ["title", "quote", "offset", "score"]}}'
 

@@ -126,9 +126,14 @@ class Situation:
         return any(
             "print(answer[" in reply
             and output
-            and not re.search(r"^0 places|^usable: 0$|raised an error:|LOST", output, re.M)
+            and not re.search(r"^0 (?:places|names)|^usable: 0$|raised an error:|LOST", output, re.M)
             for reply, output in self.turns
         )
+
+    @property
+    def none_found(self) -> bool:
+        """A cell looked for something word for word, in vain."""
+        return any(re.search(r"^0 (?:places|names)", output, re.M) for _, output in self.turns)
 
     def line(self, label: str) -> str:
         """The rest of the last output line that begins with a label."""

@@ -34,9 +34,16 @@ class Step:
 def next_step(s: Situation) -> Step:
     """The next reply of whatever call the messages belong to. A cell is never written twice: that would go on for ever."""
     step = _next(s)
-    if step.code and any(step.code in reply for reply, _ in s.turns):
-        return Step("I have done that before, so this is the end.", _last(s.child))
+    if step.code and _done(s, step):
+        plain = cell(values={"shown": list(classify(s.question).shown)}, run=drivers.SIMPLE)
+        step = Step("I have done that before. A plainer search, then.", plain) if not s.child else step
+        if _done(s, step):
+            return Step("I have done that before, so this is the end.", _last(s.child))
     return step
+
+
+def _done(s: Situation, step: Step) -> bool:
+    return any(step.code in reply for reply, _ in s.turns)
 
 
 def _next(s: Situation) -> Step:
@@ -68,7 +75,7 @@ def _root(s: Situation) -> Step:
         return Step("That is an answer. It goes out through the variable, not retyped.", "FINAL(answer)")
     if s.did('print("usable:"'):
         plan = classify(s.question, replace(s.shape, columns=()))
-    if s.did('"places"') and plan.kind in ("which", "edge", "names", "phrase"):
+    if s.none_found and plan.kind in ("which", "edge", "names", "phrase"):
         plan = replace(plan, kind="find")
     step = _direct(s, plan) if plan.kind not in ("find", "sides") else None
     return step or _search(s, plan)

@@ -107,6 +107,18 @@ async def test_nothing_found_is_said_with_the_words_tried(answer: Any, podcast: 
     assert "Mongolia" in told.text
 
 
+@pytest.mark.parametrize(
+    "question",
+    ["Which episodes mention zeppelins over Mongolia?", "When is the hydrogen pump first mentioned?", "Who said “never trust a zeppelin”?",
+     "Which cities are mentioned?", "How many times is zeppelin mentioned?"],
+)  # fmt: skip
+async def test_what_is_not_there_word_for_word_still_ends_well(answer: Any, podcast: Documents, question: str) -> None:
+    told = await answer(question, podcast[:3])
+    assert told.result.status == "done"
+    assert "offline extractive model" in told.text or "0 times" in told.text
+    assert "plainer" not in told.story.replies()[-1].reply
+
+
 async def test_questions_without_a_corpus(answer: Any) -> None:
     assert (await answer("How many times does the letter r appear in strawberry?", None)).value == 3
     nested = await answer("Count the letter r in each word.\nFruits: apple, pear\nAnimals: tiger, rat", None)
