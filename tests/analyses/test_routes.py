@@ -97,8 +97,6 @@ RULES: dict[str, Rule] = {
     "upload-ledger": see,
     "upload-files": Rule(write=EDITORS),
     "upload-close": Rule(write=EDITORS),
-    "tus-create": Rule(write=EDITORS),  # 412: the protocol's version is not said
-    "tus-file": Rule(),  # HEAD, PATCH and DELETE: test_tus.py
     "upload-cancel": Rule(write=EDITORS),
     "upload-retry": Rule(write=EDITORS),
     "tus-create": Rule(write=EDITORS, headers=TUS),
