@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Any, Self
 
+from celery import current_app
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Q, Sum
 from django.utils import timezone
@@ -113,8 +114,15 @@ def lose(row: UploadFile, reason: str) -> None:
 
 
 def close(upload: Upload) -> None:
-    """No more files will come."""
+    """No more files will come. Where packing has failed, this is the way to try it again."""
     Upload.objects.filter(pk=upload.pk, closed_at=None).update(closed_at=timezone.now())
+    if unpacked(upload):
+        Upload.objects.filter(pk=upload.pk).exclude(finished_at=None).update(finished_at=None, reason="")
+
+
+def unpacked(upload: Upload) -> bool:
+    """Files are ready, and stand in no version yet."""
+    return upload.files.filter(state=State.READY).exclude(text="").exists()
 
 
 def cancel(upload: Upload) -> None:
@@ -248,7 +256,14 @@ class Intake:
         self.upload.refresh_from_db(fields=["closed_at"])
         if self.upload.closed_at and not self.upload.files.exclude(state__in=SETTLED).exists():
             self.lease.check()
-            self._finish()
+            try:
+                self._finish()
+            except (LeaseLost, DatabaseError):
+                raise  # whoever claims the upload next tries again
+            except Exception as error:
+                # Said once and kept for another try, rather than tried for ever while the page says "under way".
+                log.exception("upload %s could not be packed", self.upload.pk)
+                self._stuck(error)
 
     def _undo_half(self) -> None:
         """What a worker that died had begun, is begun again; three such ends are blamed on the file."""
@@ -437,9 +452,8 @@ class Intake:
         corpus = upload.corpus
         made = corpus is None
         if corpus is None:
-            corpus = Corpus.objects.create(
-                workspace=upload.workspace, name=upload.name or self._name_for(fresh), created_by=upload.created_by
-            )
+            name = upload.name or self._name_for(fresh)
+            corpus = Corpus.objects.create(workspace=upload.workspace, name=name, created_by=upload.created_by)
         try:
             version = versions.make(
                 corpus, lambda old: [*old, *new], upload.created_by, also=self._packed(corpus, fresh)
@@ -450,6 +464,14 @@ class Intake:
             raise
         # The texts are in the pack now.
         loose.let_go(row_text for row_text in (piece.source for piece in new) if row_text != version.text)
+
+    def _stuck(self, error: Exception) -> None:
+        why = "Putting the documents together failed in a way nobody foresaw; it is in the server’s log."
+        if isinstance(error, blobs.BlobMissing):
+            why = "The text of the corpus as it was is not in the blob storage any more: nothing can be added to it."
+        elif isinstance(error, OSError):
+            why = trouble(error).replace("this file", "this upload")
+        Upload.objects.filter(pk=self.upload.pk).update(reason=why, finished_at=timezone.now())
 
     def _packed(self, corpus: Corpus, fresh: Iterable[UploadFile]) -> Any:
         pks = [row.pk for row in fresh]
@@ -537,6 +559,7 @@ def sweep() -> int:
         _in_background(pk)
     loose.sweep()
     tus.sweep()
+    blobs.sweep_workshop()
     return len(found)
 
 
@@ -585,9 +608,8 @@ def wake(upload: Upload) -> None:
 
 
 def _send(upload_id: int) -> None:
-    from analyses.tasks import process_upload
-
     try:
-        process_upload.delay(upload_id)
+        # By name: tasks.py imports this package, not the other way round.
+        current_app.send_task("analyses.process_upload", [upload_id], retry=False)
     except Exception as error:  # noqa: BLE001 — kombu's own errors have no common base; the sweep finds the upload
         log.warning("upload %s: the wake-up was not sent (%s); the sweep will find it", upload_id, error)
