@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 from django.template.loader import render_to_string
 
 from analyses.models import Call, Cell, Run
-from analyses.nodes import CallNode, CellNode, Texts, Tree
+from analyses.nodes import CallNode, CellNode, Texts, Tree, body_cells
 from analyses.outline import Entry, Outline
 from analyses.runpage import RunState
 from analyses.timeline import Timeline
@@ -38,7 +38,9 @@ class Painter:
         """Read the run's own row, then what its calls have become. Cursor first: seq before rows."""
         self.run.refresh_from_db()
         self.outline.read(self.run.seq)
-        cells = Cell.objects.filter(run_id=self.run.pk, call_number=1, born__lte=self.seq)
+        cells = Cell.objects.filter(
+            call_id__in=self.outline.pks(n for n in (1,) if n in self.outline.calls), born__lte=self.seq
+        )
         self.newest = cells.only("number", "status").order_by("-number").first()
 
     @property
@@ -82,11 +84,8 @@ class Painter:
         keys = [(call, cell) for call, cell in keys if call in self.outline.calls]
         if not keys:
             return {}
-        wanted = Q()
-        for call, cell in keys:
-            wanted |= Q(call_number=call, number=cell)
         tree = Tree(self.outline, texts)
-        tree.add_cells(_light(Cell.objects.filter(wanted, run_id=self.run.pk, born__lte=self.seq)))
+        tree.add_cells(_light(_named(self.outline, keys)))
         found: dict[str, list[str]] = {}
         for (call, _), node in tree.cells.items():
             if not node.over:
@@ -114,6 +113,13 @@ def _light(cells: QuerySet[Cell]) -> QuerySet[Cell]:
     return cells.defer("messages", "variables", "exchange", "output")
 
 
+def _named(outline: Outline, keys: Iterable[CellKey]) -> QuerySet[Cell]:
+    wanted = Q(pk__in=[])
+    for call, cell in keys:
+        wanted |= Q(call_id=outline.calls[call].pk, number=cell)
+    return Cell.objects.filter(wanted, born__lte=outline.seq)
+
+
 def _asked(outline: Outline, numbers: Iterable[int]) -> set[CellKey]:
     """The cells that started these calls."""
     entries = (outline.calls[number] for number in numbers)
@@ -136,11 +142,9 @@ class _Changes:
             bodies: Iterable[int] = outline.eager()
         else:
             bodies = [int(scope[1:])] if scope[0] == "b" else []
-        cells = Cell.objects.filter(run_id=outline.run_id, born__lte=outline.seq, call_number__in=list(bodies))
-        wanted = Q(seq__gt=start)
-        for call, cell in self.asking:
-            wanted |= Q(call_number=call, number=cell)
-        tree.add_cells(_light(cells.filter(wanted)))
+        tree.add_cells(body_cells(outline, bodies).filter(seq__gt=start))
+        if rest := self.asking - set(tree.cells):
+            tree.add_cells(_light(_named(outline, rest)))
         tree.add_calls(self.bodies)
         tree.add_calls(self.lines, answers=False)
 

@@ -381,7 +381,7 @@ class Tree:
 
 def body_cells(outline: Outline, bodies: Iterable[int]) -> Any:
     """The cells of these calls as far as pages show them; messages and variables are fetched for the inspector alone."""
-    cells = Cell.objects.filter(run_id=outline.run_id, call_number__in=list(bodies), born__lte=outline.seq)
+    cells = Cell.objects.filter(call_id__in=outline.pks(bodies), born__lte=outline.seq)
     return cells.defer("messages", "variables", "exchange", "output").order_by("call_number", "number")
 
 

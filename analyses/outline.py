@@ -18,7 +18,7 @@ EAGER = 24  # calls up to this number stand on the page with their cells; the ot
 
 _COLUMNS = (
     "number", "parent_number", "parent_cell", "depth", "status", "title", "model", "prompt_tokens", "completion_tokens",
-    "cost", "model_seconds", "exec_seconds", "queued_at", "started_at", "finished_at", "turns", "born", "seq",
+    "cost", "model_seconds", "exec_seconds", "queued_at", "started_at", "finished_at", "turns", "born", "seq", "pk",
 )  # fmt: skip
 
 
@@ -41,6 +41,7 @@ class Entry:
     turns: int
     born: int
     seq: int
+    pk: int
     children: dict[int, list[int]] = field(default_factory=dict)  # by cell, in call order
     # Of the subtree, itself included.
     all_tokens: int = 0
@@ -129,6 +130,10 @@ class Outline:
         """The calls written after ``start``, and those above them, whose totals include theirs."""
         changed = {entry.number for entry in self.calls.values() if entry.seq > start}
         return changed | {above.number for number in changed for above in self.above(number)}
+
+    def pks(self, numbers: Iterable[int]) -> list[int]:
+        """Primary keys of calls: cells have an index by them, and none by numbers."""
+        return [self.calls[number].pk for number in numbers]
 
     def children(self, call: int, cell: int) -> list[int]:
         return self.calls[call].children.get(cell, [])

@@ -53,7 +53,7 @@ class Timeline:
             return None
         entries = list(outline.calls.values())
         cells = list(
-            Cell.objects.filter(run_id=run.pk, call_number=1, born__lte=outline.seq)
+            Cell.objects.filter(call_id=root.pk, born__lte=outline.seq)
             .order_by("number")
             .values_list("started_at", "replied_at", "ended_at", "seconds", "waited", "status")
         )

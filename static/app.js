@@ -177,7 +177,7 @@ async function until(there) {
 }
 
 async function reveal() {
-  const id = decodeURIComponent(location.hash.slice(1)), found = /^(?:call|cell)-(\d+)/.exec(id);
+  const id = location.hash.slice(1), found = /^(?:call|cell)-(\d+)/.exec(id);
   if (!tree || !found) return;
   if (!document.getElementById(id)) {
     const answer = await fetch(`c/${found[1]}/path`).catch(() => null);

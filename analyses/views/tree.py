@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 from analyses import blobs, live
 from analyses.answers import as_csv, whole_answer
 from analyses.models import Cell, Run
-from analyses.nodes import Texts, Tree
+from analyses.nodes import Texts, Tree, body_cells
 from analyses.outline import Outline
 from analyses.runpage import part
 
@@ -58,7 +58,7 @@ def cell_children(request: HttpRequest, call: int, cell: int, **where: str) -> H
     numbers = [number for number in outline.children(call, cell) if number > start]
     tree = Tree(outline)
     tree.add_calls(numbers[:PAGE], answers=False)
-    tree.add_cells(Cell.objects.filter(run=run, call_number=call, number=cell).only("call_number", "number", "status"))
+    tree.add_cells(body_cells(outline, [call]).filter(number=cell).only("call_number", "number", "status"))
     parent = tree.cells.get((call, cell))
     if parent is None:
         raise Http404
