@@ -239,6 +239,17 @@ def age(sha: str) -> float:
     return 0.0
 
 
+def sweep_workshop(older: float = 86_400) -> int:
+    """Remove what a process that died was writing; return how many."""
+    gone = 0
+    for path in [*workshop().glob("part-*"), *workshop().glob("copy-*")]:
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > older:
+                path.unlink()
+                gone += 1
+    return gone
+
+
 def delete(sha: str) -> None:
     """Forget the blob. Whoever calls has made sure that no row names it."""
     if place := _local(sha):

@@ -10,7 +10,7 @@ from django.core.paginator import Page, Paginator
 from django.db.models import Case, Count, IntegerField, Sum, Value, When
 from django.urls import reverse
 
-from analyses.ingest.uploads import ARCHIVE_FORMATS
+from analyses.ingest.uploads import ARCHIVE_FORMATS, unpacked
 from analyses.models import Upload, UploadFile
 
 State = UploadFile.State
@@ -92,6 +92,10 @@ class Ledger:
         return not self.finished and self.counts["working"] > 0 and self._files().filter(state=State.UPLOADING).exists()
 
     @property
+    def may_pack_again(self) -> bool:
+        return self.finished and bool(self.upload.reason) and unpacked(self.upload)
+
+    @property
     def status(self) -> tuple[str, str]:
         """Tone and words of the whole."""
         count = self.counts
@@ -99,6 +103,8 @@ class Ledger:
             return "running", f"{count['ready']:,} of {count['all']:,} files ready"
         if not count["ready"]:
             return "failed", "nothing was ready"
+        if self.upload.reason:
+            return "failed", "not made"
         if count["failed"]:
             return "limit", f"{count['ready']:,} ready, {count['failed']:,} failed"
         return "done", f"{count['ready']:,} of {count['all']:,} files ready"

@@ -110,6 +110,15 @@ def test_blob_that_a_power_cut_shortened_is_written_again() -> None:
     assert blobs.read(SHA) == DATA
 
 
+def test_what_a_dead_process_was_writing_is_swept_in_time() -> None:
+    dead = blobs.workshop() / "part-dead"
+    dead.write_bytes(b"half")
+    assert blobs.sweep_workshop() == 0
+    os.utime(dead, (1, 1))
+    assert blobs.sweep_workshop() == 1
+    assert not dead.exists()
+
+
 def test_many_put_the_same_at_once() -> None:
     names: list[str] = []
     threads = [threading.Thread(target=lambda: names.append(blobs.put_file([b"x" * 100_000])[0])) for _ in range(8)]

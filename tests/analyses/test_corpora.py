@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
@@ -14,7 +15,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from analyses import blobs
-from analyses.ingest import loose, uploads
+from analyses.ingest import loose, uploads, versions
 from analyses.models import Corpus, CorpusVersion, Document, LooseBlob, Run, Upload
 from tests.workspaces.cast import Cast, make_cast, make_plain_run
 
@@ -206,6 +207,35 @@ def test_failed_file_is_retried_from_the_page(client: Client, cast: Cast, monkey
     assert action
     client.post(action[1])
     assert Corpus.objects.get().latest is not None
+
+
+def test_packing_that_fails_is_said_and_tried_again(
+    client: Client, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    real = versions.pack
+    monkeypatch.setattr(versions, "pack", full)
+    page = body(
+        client.post(cast.url("corpora/new"), {"files": [file("a.txt", b"one"), file("b.txt", b"two")]}, follow=True)
+    )
+    assert "disk is full" in page and "Try again" in page
+    assert not Corpus.objects.exists()
+    monkeypatch.setattr(versions, "pack", real)
+    upload = Upload.objects.get()
+    client.post(f"{upload.get_absolute_url()}close")
+    latest = Corpus.objects.get().latest
+    assert latest and blobs.read(latest.text) == b"onetwo"
+
+
+def test_adding_to_a_corpus_whose_text_is_gone_ends_with_a_reason(client: Client, cast: Cast) -> None:
+    corpus = make_corpus(cast, {"a.txt": b"one"})
+    assert corpus.latest
+    blobs.delete(corpus.latest.text)
+    page = body(client.post(cast.url(f"corpora/{corpus.key}/add"), {"files": [file("b.txt", b"two")]}, follow=True))
+    assert "nothing can be added to it" in page
+    assert corpus.versions.count() == 1
 
 
 def test_cancel_keeps_what_is_ready(client: Client, cast: Cast) -> None:
