@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import struct
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ class Jail:
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._gone = asyncio.Event()
+        self._closing: asyncio.Task[None] | None = None
         self._next = 0
         self._order_lock = asyncio.Lock()
         self._pidfd = os.pidfd_open(launched.process.pid)
@@ -128,21 +130,26 @@ class Jail:
         return repl
 
     async def close(self) -> None:
-        """End everything in it; returns when nothing of it is left."""
+        """End everything in it; returns when nothing of it is left. Goes on although who asked is cancelled."""
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         for repl in list(self.repls.values()):
             repl._closed = True
             repl._finish("closed")
-        if self.alive:
-            self._forget_control()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(END_SECONDS):
-                    await self._gone.wait()
-            if not self._gone.is_set():
-                self._launched.kill()
+        self._forget_control()
+        try:
+            for attempt in range(2):
+                if attempt:
+                    self._launched.kill()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(END_SECONDS):
                         await self._gone.wait()
-        self._let_go()
+                        return
+        finally:
+            self._let_go()
 
     def kill(self) -> None:
         """End it at once, with all that is in it."""
@@ -243,8 +250,9 @@ class Jail:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
-            with contextlib.suppress(Exception):
-                self._launched.process.wait(timeout=0.1)
+            if self._launched.process.poll() is None:
+                self._launched.kill()
+                threading.Thread(target=self._launched.process.wait, daemon=True).start()
         self._launched.release()
 
 

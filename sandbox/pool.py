@@ -73,7 +73,6 @@ class JailPool:
         try:
             jail = await self._start()
         except BaseException:
-            probe.cancel()
             await asyncio.gather(probe, return_exceptions=True)
             raise
         try:
