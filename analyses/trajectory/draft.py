@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import math
@@ -105,6 +106,7 @@ class Draft:
         seconds: float = 0.0, final: bool = False, variables: Sequence[dict[str, Any]] = (),
     ) -> None:  # fmt: skip
         """Add a turn of a call that is the newest of its tree branch, and count what it used."""
+        usage = dataclasses.replace(usage, cached_tokens=min(usage.cached_tokens, usage.prompt_tokens))
         output = self.text(output)
         stored, blob = stored_output(output)
         self.blobs.update(filter(None, [blob]))

@@ -208,6 +208,8 @@ class _Reader:
         run = self.draft.run
         for name, value in fields.take(line, fields.RUN_COLUMNS).items():
             setattr(run, name, value)
+        if run.cached_tokens and not run.prompt_tokens:
+            raise LogRefused("It counts cached tokens, but no prompt that they could be of.")
         origin = line.get("origin")
         if isinstance(origin, str) and ORIGIN.match(origin):
             run.imported_from = origin

@@ -55,7 +55,8 @@ class _Run:
         data, kind = line["data"], line["event_type"]
         time = moment_of(line.get("timestamp"))
         if time is not None:
-            self.first, self.last = self.first if self.first is not None else time, time
+            self.first = time if self.first is None else min(self.first, time)
+            self.last = time if self.last is None else max(self.last, time)
         if kind == "run_start":
             self.start = data
         elif kind == "run_complete":
@@ -109,7 +110,7 @@ class _Run:
             count_of(usage.get("prompt_tokens")),
             count_of(usage.get("completion_tokens")),
         )
-        root.cached_tokens = count_of(usage.get("cache_read_tokens"))
+        root.cached_tokens = min(count_of(usage.get("cache_read_tokens")), root.prompt_tokens)
         root.cost = number_of(usage.get("total_cost"))
         answer = told.get("answer", NO_ANSWER) if told else NO_ANSWER
         if told is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from django.core.management import call_command
 from django.urls import reverse
 
-from analyses import blobs
+from analyses import blobs, texts
 from analyses.models import Call, Cell, Run
 from analyses.texts import answer_of
+from analyses.trajectory import jsonl
 from analyses.trajectory.importing import Outcome, import_file
 from analyses.trajectory.limits import ImportLimits
 from tests.factories import make_workspace
@@ -32,6 +34,7 @@ USAGE = {
 
 @pytest.fixture
 def workspace(db: None) -> Workspace:
+    texts._blob_of.cache_clear()  # each test has a store of its own
     return make_workspace()
 
 
@@ -702,6 +705,52 @@ def test_fields_of_other_types_never_break_an_import(workspace: Workspace, odd: 
     )
     for run in Run.objects.all():
         assert_consistent(run)
+
+
+def mutated(chance: random.Random, value: Any) -> Any:
+    """A JSON value with a few of its parts changed, lost or renamed."""
+    if chance.random() < 0.03:
+        return chance.choice([*ODD[:5], *ODD[7:], NASTY, [value], {"k": value}])
+    if isinstance(value, dict):
+        return {
+            (key if chance.random() > 0.01 else key[::-1]): mutated(chance, item)
+            for key, item in value.items()
+            if chance.random() > 0.01
+        }
+    if isinstance(value, list):
+        return [mutated(chance, item) for item in value if chance.random() > 0.01]
+    return value
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("seed", range(6))
+def test_damaged_real_logs_are_refused_or_become_sound_runs(workspace: Workspace, real_data: Path, seed: int) -> None:
+    """A hundred times as many were tried once; these stay to notice a slip."""
+    chance = random.Random(seed)
+    logs = sorted((real_data / "trajectories").rglob("*.jsonl"))
+    for _ in range(8):
+        data = chance.choice(logs).read_bytes()
+        kind = chance.randrange(4)
+        if kind == 0:
+            broken = bytearray(data)
+            for _ in range(chance.randint(1, 30)):
+                broken[chance.randrange(len(broken))] = chance.randrange(256)
+            data = bytes(broken)
+        elif kind == 1:
+            data = data[: chance.randrange(len(data))]
+        elif kind == 2:
+            data = b"".join(sorted(data.splitlines(keepends=True), key=lambda _: chance.random()))
+        else:
+            data = lines(*[mutated(chance, json.loads(line)) for line in data.splitlines()])
+        for outcome in taken(workspace, data):
+            assert outcome.run is not None or outcome.reason
+            if outcome.run is not None:
+                run = Run.objects.get(pk=outcome.run.pk)
+                assert_consistent(run)
+                exported = b"".join(jsonl.export(run))
+                [again] = taken(workspace, exported)
+                assert again.run is not None, again.reason
+                assert b"".join(jsonl.export(again.run)) == exported
 
 
 @pytest.fixture(autouse=True)
