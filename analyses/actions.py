@@ -103,7 +103,7 @@ def _wake(run_id: int) -> None:
     from analyses.tasks import execute_run
 
     try:
-        execute_run.apply_async([run_id], retry=False)
+        execute_run.apply_async((run_id,), retry=False)
     except Exception as error:
         log.warning("run %s: no worker could be woken (%s); a worker's sweep will find it", run_id, error)
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.db import connection
 
 from analyses import endpoints, ingest
-from analyses.live import LiveRun
-from analyses.models import Run, Status
+from analyses.live import LiveRun, redis_of_loop
+from analyses.models import Run
 from analyses.recorder import LeaseLost, RunRecord, Writer
 from rlm.client import ModelClient
 from rlm.endpoints import Endpoint
@@ -21,6 +22,8 @@ from rlm.guard import AddressRefused, guarded_client, judged_url
 from rlm.limits import Limits
 from rlm.offline import OfflineClient
 from rlm.replies import Model
+from rlm.replycache import FolderCache
+from rlm.sharedgate import RedisGate
 from sandbox import JailPool, SandboxUnavailable, Value
 
 log = logging.getLogger(__name__)
@@ -45,9 +48,15 @@ class Clients:
         self._clients.clear()
 
     def _make(self, endpoint: Endpoint) -> Model:
-        if isinstance(endpoint, endpoints.GuardedEndpoint):
-            return ModelClient(endpoint, http_client=guarded_client(settings.ENDPOINT_HOSTS))
-        return OfflineClient(endpoint) if endpoint.offline else ModelClient(endpoint)
+        if endpoint.offline:
+            return OfflineClient(endpoint)
+        guarded = isinstance(endpoint, endpoints.GuardedEndpoint)
+        return ModelClient(
+            endpoint,
+            cache=FolderCache(settings.DATA_DIR / "replies") if settings.REPLY_CACHE else None,
+            shared=RedisGate(redis_of_loop(), endpoint) if settings.REDIS_URL else None,
+            http_client=guarded_client(settings.ENDPOINT_HOSTS) if guarded else None,
+        )
 
 
 async def execute(
@@ -78,12 +87,9 @@ async def _solve(
     run: Run, record: RunRecord, pool: JailPool, clients: Clients, control: Control, endpoint: Endpoint | None
 ) -> RunResult:
     try:
-        chosen = endpoint or await asyncio.to_thread(_endpoint, run)
+        chosen, context = await asyncio.to_thread(_read, run, endpoint)
         if isinstance(chosen, endpoints.GuardedEndpoint):
             await judged_url(chosen.base_url, settings.ENDPOINT_HOSTS)  # a sentence now, not five failed tries later
-        context, has_corpus = Value.of(run.question), run.corpus_version_id is not None
-        if run.corpus_version is not None:
-            context = await asyncio.to_thread(_context, run)
         spec = RunSpec(
             question=run.question,
             strategy=run.strategy,
@@ -92,7 +98,8 @@ async def _solve(
             dialect=run.dialect,
             limits=Limits.of(run.limits),
             seed=run.seed,
-            has_corpus=has_corpus,
+            has_corpus=run.corpus_version_id is not None,
+            run_key=run.key,
         )
         return await solve(spec, context=context, pool=pool, client=clients.of(chosen), emit=record, control=control)
     except LeaseLost:
@@ -106,27 +113,20 @@ async def _solve(
         )
 
 
-def _endpoint(run: Run) -> Endpoint:
-    from django.db import connection
-
+def _read(run: Run, endpoint: Endpoint | None) -> tuple[Endpoint, Value]:
+    """What the run's rows name: its endpoint, unless one was given, and its context. In a thread: this reads."""
     try:
-        return endpoints.get(run.endpoint, run.workspace)
+        chosen = endpoint or endpoints.get(run.endpoint, run.workspace)
+        if run.corpus_version is None:
+            return chosen, Value.of(run.question)
+        return chosen, ingest.context_of(run.corpus_version)
     finally:
-        connection.close()
-
-
-def _context(run: Run) -> Value:
-    from django.db import connection
-
-    try:
-        return ingest.context_of(run.corpus_version)
-    finally:
-        connection.close()  # this thread is the loop's, not a request's: nobody else would
+        connection.close()  # the thread is the loop's, not a request's: nobody else would
 
 
 def _failed(reason: str) -> RunResult:
     return RunResult(
-        status=Status.FAILED.value,
+        status="failed",
         reason=reason,
         answer=None,
         answer_name="",

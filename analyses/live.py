@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from typing import Any
 
 import redis.asyncio
 from channels.layers import get_channel_layer
@@ -38,7 +39,7 @@ def _field(call: int, cell: int, what: str) -> str:
 _clients: dict[asyncio.AbstractEventLoop, redis.asyncio.Redis] = {}
 
 
-def _client() -> redis.asyncio.Redis:
+def redis_of_loop() -> redis.asyncio.Redis:
     """One client an event loop: a connection belongs to the loop that opened it."""
     loop = asyncio.get_running_loop()
     if loop not in _clients:
@@ -63,7 +64,7 @@ async def read(run_id: int) -> dict[tuple[int, int, str], str]:
     if not settings.REDIS_URL:
         return {}
     try:
-        raw = await _client().hgetall(_key(run_id))
+        raw: dict[str, str] = await redis_of_loop().hgetall(_key(run_id))  # type: ignore[assignment]  # decode_responses
     except (RedisError, OSError) as error:
         log.warning("live text of run %s could not be read: %s", run_id, error)
         return {}
@@ -124,11 +125,11 @@ class LiveRun:
         self._advanced = False
         try:
             if changed or gone:
-                async with _client().pipeline(transaction=True) as pipe:
+                async with redis_of_loop().pipeline(transaction=True) as pipe:
                     if gone:
                         pipe.hdel(_key(self.run_id), *gone)
                     if texts := {name: self._texts[name] for name in changed if name in self._texts}:
-                        pipe.hset(_key(self.run_id), mapping=texts)
+                        pipe.hset(_key(self.run_id), mapping=dict[Any, Any](texts))
                     pipe.expire(_key(self.run_id), EXPIRES)
                     await pipe.execute()
             await get_channel_layer().group_send(group(self.run_id), {"type": "run.advanced"})

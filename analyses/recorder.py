@@ -134,7 +134,7 @@ class RunRecord:
     def _set(self, row: Call | Cell, **fields: Any) -> None:
         for name, value in fields.items():
             setattr(row, name, value)
-        if row.pk is None:
+        if row._state.adding:
             return  # a newborn is inserted whole
         key = (type(row), row.number, row.call_number if isinstance(row, Cell) else 0)
         self._changed.setdefault(key, (row, set()))[1].update(fields)
@@ -322,7 +322,7 @@ class RunRecord:
     def undo(self) -> None:
         """The transaction did not hold: what was inserted in it is not there."""
         for row in self._born:
-            row.pk = None
+            row.pk, row._state.adding = None, True
         self.run.seq = self._seq
 
     def wrote(self) -> list[tuple[int, int, Iterable[str]]]:
@@ -405,7 +405,10 @@ class Writer:
         for record, puts in records.items():
             over = record.wrote()
             count = sum(put.event is not None for put in puts)
-            self._tell(record, puts, lambda record=record, count=count, over=over: record._written(count, over))
+            self._call(record, record._written, count, over)
+            for put in puts:
+                if put.done:
+                    self._call(record, _succeed, put.done)
 
     def _store(self, records: list[RunRecord]) -> None:
         """Write all in one transaction; a locked or unreachable database is tried again for a while."""
@@ -437,12 +440,6 @@ class Writer:
         for put in puts:
             if put.done:
                 self._call(put.record, _fail, put.done, error)
-
-    def _tell(self, record: RunRecord, puts: list[_Put], written: Callable[[], None]) -> None:
-        self._call(record, written)
-        for put in puts:
-            if put.done:
-                self._call(record, _succeed, put.done)
 
     @staticmethod
     def _call(record: RunRecord, function: Callable[..., None], *args: Any) -> None:

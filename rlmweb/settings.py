@@ -242,6 +242,7 @@ OPENAI_BASE_URL = env.url("OPENAI_BASE_URL", schemes=("http", "https"))
 OPENAI_MODEL = env.text("OPENAI_MODEL", "gpt-5")
 OPENAI_SUB_MODEL = env.text("OPENAI_SUB_MODEL", "gpt-5-mini" if OPENAI_MODEL == "gpt-5" else OPENAI_MODEL)
 OPENAI_DIALECT = env.choice("OPENAI_DIALECT", "async", "async", "paper")
+REPLY_CACHE = env.flag("RLMWEB_REPLY_CACHE")  # the same request is answered from disk: for re-runs and tests
 OPENAI_WINDOW = env.number("OPENAI_WINDOW", 128_000, least=2_000)
 
 # — model endpoints of workspaces: the first secret encrypts their keys, all of them decrypt; hosts that may be private —

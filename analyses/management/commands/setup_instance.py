@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand
 import samples
 from analyses import ingest
 from workspaces.local import local_owner
-from workspaces.models import User
+from workspaces.models import User, Workspace
 
 
 class Command(BaseCommand):
@@ -29,7 +29,7 @@ class Command(BaseCommand):
             self.stdout.write(f"Sign in as {owner.email} with the password {password}  (said once: keep it)")
 
     def _load_sample(self, owner: User) -> None:
-        workspace = owner.memberships.first().workspace
+        workspace = Workspace.objects.visible_to(owner).get()
         with tempfile.TemporaryDirectory() as folder:
             paths = samples.write(Path(folder))
             imported = ingest.import_paths(workspace, owner, paths, name=samples.PODCAST)
