@@ -16,6 +16,7 @@ from django.views.decorators.vary import vary_on_headers
 from analyses.models import ENDED, Run, Status
 from workspaces.access import membership
 from workspaces.models import Member
+from workspaces.roles import May, may
 
 PAGE = 50
 # Of a filter's name, the statuses it shows: people ask what is under way, not whether it waits or runs.
@@ -79,6 +80,7 @@ def run_list(request: HttpRequest, workspace: str) -> HttpResponse:
         "pages": {name: address(chosen, page=number) for name, number in _neighbours(page).items()},
         "poll": request.get_full_path(),
         "nav": "runs",
+        "may_ask": may(member, May.ASK),
     }  # fmt: skip
     whole = not (request.headers.get("HX-Request") and request.headers.get("HX-Target") == "runs")
     return render(request, "analyses/run_list.html" if whole else "analyses/_runs.html", context)
