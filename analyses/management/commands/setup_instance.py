@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-import samples
-from analyses import ingest
+from analyses.sample import load_sample
 from workspaces.local import local_owner
-from workspaces.models import User, Workspace
+from workspaces.models import Workspace
 
 
 class Command(BaseCommand):
@@ -22,18 +19,9 @@ class Command(BaseCommand):
         owner, password = local_owner()
         if not password:
             return  # not a new data directory: what its owner deleted stays deleted
-        self._load_sample(owner)
+        corpus = load_sample(Workspace.objects.visible_to(owner).get(), owner)
+        self.stdout.write(f"Loaded the sample corpus {corpus.name}.")
         if settings.LOCAL:
             self.stdout.write("This instance signs you in as its owner (RLMWEB_LOCAL=1).")
         else:
             self.stdout.write(f"Sign in as {owner.email} with the password {password}  (said once: keep it)")
-
-    def _load_sample(self, owner: User) -> None:
-        workspace = Workspace.objects.visible_to(owner).get()
-        with tempfile.TemporaryDirectory() as folder:
-            paths = samples.write(Path(folder))
-            imported = ingest.import_paths(workspace, owner, paths, name=samples.PODCAST)
-        corpus = imported.version.corpus
-        corpus.sample_questions = [entry["question"] for entry in samples.QUESTIONS]
-        corpus.save(update_fields=["sample_questions"])
-        self.stdout.write(f"Loaded the sample corpus {samples.PODCAST}: {imported.version.document_count} documents.")
