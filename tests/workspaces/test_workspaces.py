@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from django.test import Client
 from redis.exceptions import ConnectionError as RedisAway
@@ -126,3 +128,11 @@ def test_the_cache_goes_on_in_memory_while_redis_is_away(monkeypatch: pytest.Mon
         "django.core.cache.backends.redis.RedisCache.get", lambda *_, **__: (_ for _ in ()).throw(RedisAway())
     )
     assert cache.get("a") == 1
+
+
+def test_the_documents_show_the_matrix_as_it_is() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "workspaces.md").read_text()
+    head, _, *rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
+    roles = [cell.strip() for cell in head[1:]]
+    shown = {row[0].strip(): {role for role, cell in zip(roles, row[1:], strict=True) if cell.strip()} for row in rows}
+    assert shown == {what.value: {str(role) for role in MATRIX if what in MATRIX[role]} for what in May}
