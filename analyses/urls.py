@@ -2,7 +2,20 @@ from __future__ import annotations
 
 from django.urls import path
 
-from analyses.views import ask, corpora, documents, endpoints, run_lists, runs, shares, trajectories, tree, tus, uploads
+from analyses.views import (
+    ask,
+    corpora,
+    documents,
+    endpoints,
+    run_lists,
+    runs,
+    search,
+    shares,
+    trajectories,
+    tree,
+    tus,
+    uploads,
+)
 
 urlpatterns = [
     path("w/<slug:workspace>/", ask.ask, name="workspace-home"),
@@ -24,6 +37,7 @@ urlpatterns = [
     path("w/<slug:workspace>/corpora/<str:key>/", corpora.corpus_detail, name="corpus-detail"),
     path("w/<slug:workspace>/corpora/<str:key>/add", uploads.corpus_add, name="corpus-add"),
     path("w/<slug:workspace>/corpora/<str:key>/probe", corpora.corpus_probe, name="corpus-probe"),
+    path("w/<slug:workspace>/corpora/<str:key>/search", search.corpus_search, name="corpus-search"),
     path("w/<slug:workspace>/corpora/<str:key>/rename", corpora.corpus_rename, name="corpus-rename"),
     path("w/<slug:workspace>/corpora/<str:key>/delete", corpora.corpus_delete, name="corpus-delete"),
     path("w/<slug:workspace>/corpora/<str:key>/d/<int:position>/", documents.document_detail, name="document-detail"),

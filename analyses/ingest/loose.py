@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from django.db import models
 from django.utils import timezone
 
-from analyses import blobs
+from analyses import blobs, search
 from analyses.models import Call, Cell, CorpusVersion, Document, LooseBlob, Run, UploadFile
 
 GRACE = 600  # seconds: what was put or let go of more recently stays, for somebody may be about to name it
@@ -50,5 +50,6 @@ def sweep(*, grace: float = GRACE, most: int = 200) -> int:
     gone = [sha for sha in rows if sha not in kept and sha not in young]
     for sha in gone:
         blobs.delete(sha)
+        search.forget(sha)
     LooseBlob.objects.filter(pk__in=[pk for sha, pk in rows.items() if sha not in young]).delete()
     return len(gone)

@@ -18,11 +18,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from celery import current_app
+from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Q, Sum
 from django.utils import timezone
 
-from analyses import blobs, tus
+from analyses import blobs, search, tus
 from analyses.ingest import archives, loose, versions
 from analyses.ingest.formats import ARCHIVES, EXTRACTORS, Extracted, extract, format_of
 from analyses.ingest.limits import Refused, UploadLimits, megabytes
@@ -227,7 +228,14 @@ def process(upload_id: int) -> None:
                 log.warning("upload %s went to another worker", upload_id)
                 return
         if not waiting().filter(pk=upload_id).exists():
-            return
+            break
+    _index_beside(upload_id)
+
+
+def _index_beside(upload_id: int) -> None:
+    """A worker has the index of a new version ready before somebody searches."""
+    if settings.REDIS_URL and (version := Upload.objects.select_related("version").get(pk=upload_id).version):
+        search.build_beside(version)
 
 
 def waiting() -> Any:
@@ -599,8 +607,6 @@ def _in_background(upload_id: int) -> None:
 
 def wake(upload: Upload) -> None:
     """Have the upload worked on: by a worker, or here and now where there is no broker."""
-    from django.conf import settings
-
     if not settings.REDIS_URL:
         process(upload.pk)
         return

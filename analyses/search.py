@@ -1,0 +1,264 @@
+"""Full-text search over a corpus version: an SQLite FTS5 file beside the blobs' caches, one for each version.
+
+The index is derived and never changes, as the text it is of: it may be deleted at any time and is built again when
+somebody searches. So it works the same on SQLite and PostgreSQL, and costs neither of them anything
+(docs/decisions/0103-search.md).
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import logging
+import mmap
+import os
+import re
+import sqlite3
+import tempfile
+import threading
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+
+from analyses import blobs
+from analyses.models import CorpusVersion
+
+log = logging.getLogger(__name__)
+
+PASSAGE = 600  # characters after which the end of a line ends a passage
+PASSAGE_MOST = 1200
+HITS = 50
+AT_ONCE = 16 << 20  # bytes of text that a request indexes itself; more is done beside it
+SNIPPET = 110  # characters to each side of what was found
+QUERY_MOST = 200
+FORM = "1"  # of the index: another number, and all are built again
+
+
+@dataclass(frozen=True)
+class Found:
+    """A passage that has what was asked for."""
+
+    position: int  # of the document, from 0
+    title: str
+    start: int  # characters into the document, of the first word found
+    end: int
+    before: str
+    words: str
+    after: str
+
+    @property
+    def place(self) -> str:
+        return f"c={self.start}-{self.end}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    hits: list[Found]
+    total: int
+    ready: bool = True  # False: the index is being built
+
+
+def _place(version: CorpusVersion) -> Path:
+    # By version too: the same text may be cut into other documents elsewhere.
+    return Path(settings.DATA_DIR) / "search" / version.text[:2] / f"{version.text}-{version.pk}.{FORM}.sqlite"
+
+
+def search(version: CorpusVersion, query: str) -> Answer:
+    """The passages that have every word (and every "quoted phrase"), the best first."""
+    query = query.replace("\0", " ").strip()[:QUERY_MOST]
+    if not query:
+        return Answer([], 0)
+    place = _place(version)
+    if not place.exists():
+        if version.bytes > AT_ONCE:
+            build_beside(version)
+            return Answer([], 0, ready=False)
+        build(version)
+    terms = _terms(query)
+    with contextlib.closing(_open(place)) as index:
+        rows, total = _matching(index, terms) if terms else ([], 0)
+        if not rows:
+            rows = _containing(index, version, query)
+            total = len(rows)
+            terms = [query]
+        return Answer(list(_shown(version, rows, terms)), total)
+
+
+def _open(place: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{place}?mode=ro&immutable=1", uri=True)
+
+
+def _terms(query: str) -> list[str]:
+    """Words and quoted phrases, without what FTS5 would take for syntax."""
+    found = [phrase or word for phrase, word in re.findall(r'"([^"]+)"|(\S+)', query)]
+    cleaned = (" ".join(re.findall(r"\w+", term)) for term in found)
+    return [term for term in cleaned if term][:16]
+
+
+def _matching(index: sqlite3.Connection, terms: list[str]) -> tuple[list[tuple[int, int, int, int]], int]:
+    # The last word may be the beginning of one: people search while they type.
+    asked = " ".join(f'"{term}"' for term in terms) + ("*" if len(terms[-1]) > 2 else "")
+    total = index.execute("SELECT count(*) FROM words WHERE words MATCH ?", (asked,)).fetchone()[0]
+    rows = index.execute(
+        "SELECT position, character, byte_start, byte_end FROM words JOIN passages ON passages.id = words.rowid "
+        "WHERE words MATCH ? ORDER BY rank LIMIT ?",
+        (asked, HITS),
+    ).fetchall()
+    return rows, total
+
+
+def _containing(index: sqlite3.Connection, version: CorpusVersion, query: str) -> list[tuple[int, int, int, int]]:
+    """Passages with the very characters asked for: parts of words, signs, and scripts that set no spaces."""
+    wanted = query.strip('"').encode()
+    with blobs.open(version.text) as file:
+        if not wanted or not os.fstat(file.fileno()).st_size:
+            return []
+        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as text:
+            places: list[int] = []
+            at = text.find(wanted)
+            while at >= 0 and len(places) < HITS:
+                places.append(at)
+                at = text.find(wanted, at + len(wanted))
+    found: dict[int, tuple[int, int, int, int]] = {}
+    for place in places:
+        row = index.execute(
+            "SELECT position, character, byte_start, byte_end FROM passages WHERE byte_start <= ? ORDER BY byte_start DESC LIMIT 1",
+            (place,),
+        ).fetchone()
+        found.setdefault(row[2], row)
+    return list(found.values())
+
+
+def _shown(version: CorpusVersion, rows: list[tuple[int, int, int, int]], terms: list[str]) -> Iterator[Found]:
+    positions = {row[0] for row in rows}
+    titles = dict(version.documents.filter(position__in=positions).values_list("position", "title"))
+    looks = [
+        re.compile(r"\W+".join(map(re.escape, _folded(term).split())) or re.escape(_folded(term))) for term in terms
+    ]
+    with blobs.open(version.text) as text:
+        for position, character, start, end in rows:
+            text.seek(start)
+            passage = text.read(end - start).decode("utf-8", "replace")
+            folded = _folded(passage)
+            spans = [match.span() for look in looks if (match := look.search(folded))]
+            a, b = min(spans) if spans else (0, min(len(passage), 40))
+            yield Found(
+                position, titles.get(position, ""), character + a, character + b,
+                ("…" if a > SNIPPET else "") + passage[max(0, a - SNIPPET) : a], passage[a:b],
+                passage[b : b + SNIPPET] + ("…" if b + SNIPPET < len(passage) else ""),
+            )  # fmt: skip
+
+
+def _folded(text: str) -> str:
+    """Without case and accents, a character for a character: what FTS5's unicode61 compares."""
+    if text.isascii():
+        return text.lower()
+    return "".join(unicodedata.normalize("NFD", character.lower())[:1] or character for character in text)
+
+
+# — building —
+
+
+def build(version: CorpusVersion) -> None:
+    """Make the index, in a file of its own that takes its place when it is whole."""
+    place = _place(version)
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(dir=place.parent, prefix="part-")
+    os.close(descriptor)
+    try:
+        with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as index:
+            index.executescript(
+                "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA page_size=8192;"
+                "CREATE TABLE passages(id INTEGER PRIMARY KEY, position INTEGER, character INTEGER, byte_start INTEGER, byte_end INTEGER);"
+                "CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='unicode61 remove_diacritics 2');"
+            )
+            index.execute("BEGIN")
+            for number, (position, character, start, end, text) in enumerate(_passages(version), 1):
+                index.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", (number, position, character, start, end))
+                index.execute("INSERT INTO words(rowid, text) VALUES (?, ?)", (number, text))
+            index.execute("CREATE INDEX by_byte ON passages(byte_start)")
+            index.execute("COMMIT")
+        Path(draft).replace(place)
+    finally:
+        Path(draft).unlink(missing_ok=True)
+
+
+def _passages(version: CorpusVersion) -> Iterator[tuple[int, int, int, int, str]]:
+    """Position, first character in the document, bytes in the pack, and text, of each passage in order."""
+    documents = version.documents.order_by("position").values_list("position", "byte_start", "byte_end")
+    with blobs.open(version.text) as file:
+        for position, start, end in documents.iterator():
+            file.seek(start)
+            character, byte = 0, start
+            for passage in _cut(_pieces(file, end - start)):
+                size = len(passage.encode())
+                yield position, character, byte, byte + size, passage
+                character += len(passage)
+                byte += size
+
+
+def _pieces(file: object, left: int) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    while left > 0:
+        raw = file.read(min(1 << 20, left))  # type: ignore[attr-defined]
+        if not raw:
+            return
+        left -= len(raw)
+        yield decoder.decode(raw, final=left <= 0)
+
+
+def _cut(pieces: Iterator[str]) -> Iterator[str]:
+    """Passages of whole lines where lines are of a bearable length."""
+    rest = ""
+    for piece in pieces:
+        rest += piece
+        at = 0
+        while len(rest) - at > PASSAGE_MOST:
+            line = rest.find("\n", at + PASSAGE, at + PASSAGE_MOST)
+            stop = line + 1 if line >= 0 else _gap(rest, at)
+            yield rest[at:stop]
+            at = stop
+        rest = rest[at:]
+    if rest:
+        yield rest
+
+
+def _gap(text: str, at: int) -> int:
+    """Where a long line is cut: after a space, if there is one."""
+    space = text.rfind(" ", at + PASSAGE, at + PASSAGE_MOST)
+    return space + 1 if space >= 0 else at + PASSAGE_MOST
+
+
+_building: set[str] = set()
+_lock = threading.Lock()
+
+
+def build_beside(version: CorpusVersion) -> None:
+    """Index a large text in a thread; who asks meanwhile is told to wait."""
+    with _lock:
+        if version.text in _building or _place(version).exists():
+            return
+        _building.add(version.text)
+
+    def work() -> None:
+        from django.db import connection
+
+        try:
+            build(version)
+        except Exception:
+            log.exception("the text of %s was not indexed", version)
+        finally:
+            with _lock:
+                _building.discard(version.text)
+            connection.close()
+
+    threading.Thread(target=work, name=f"search-{version.pk}", daemon=True).start()
+
+
+def forget(text: str) -> None:
+    """Delete the index of a text that is gone."""
+    for place in (Path(settings.DATA_DIR) / "search" / text[:2]).glob(f"{text}-*"):
+        place.unlink(missing_ok=True)
