@@ -87,6 +87,7 @@ RULES: dict[str, Rule] = {
     "corpus-detail": see,
     "corpus-add": Rule(MEMBERS, EDITORS),
     "corpus-probe": part,
+    "corpus-search": see,
     "corpus-rename": Rule(write=EDITORS),
     "corpus-delete": Rule(MEMBERS, EDITORS),
     "document-detail": see,
