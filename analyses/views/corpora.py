@@ -23,6 +23,7 @@ from analyses.ingest.limits import UploadLimits, megabytes
 from analyses.ledger import Ledger
 from analyses.models import Corpus, CorpusVersion, Run, Upload, UploadFile
 from workspaces.access import demand, membership
+from workspaces.audit import Did, record
 from workspaces.models import Member
 from workspaces.roles import May, may
 
@@ -190,6 +191,7 @@ def corpus_delete(request: HttpRequest, workspace: str, key: str) -> HttpRespons
             except changes.InUse as error:
                 refused = str(error)
             else:
+                record(request, Did.DELETED_CORPUS, workspace=member.workspace, target=corpus.name)
                 messages.success(request, f"{corpus.name} was deleted.")
                 return redirect("corpus-list", workspace)
     context = {

@@ -13,6 +13,7 @@ from analyses.trajectory.exporting import EXPORTS, response
 from analyses.trajectory.importing import FORMATS, Outcome, import_file
 from analyses.trajectory.limits import LIMITS
 from workspaces.access import demand, membership
+from workspaces.audit import Did, record
 from workspaces.roles import May
 
 FILES_MOST = 50  # logs in one request
@@ -26,6 +27,7 @@ def run_export(request: HttpRequest, workspace: str, key: str, format: str) -> H
     run = get_object_or_404(runs, workspace__slug=workspace, key=key)
     if format not in EXPORTS:
         raise Http404
+    record(request, Did.EXPORTED, workspace=run.workspace, target=run.question, run=run.number, format=format)
     return response(request, run, EXPORTS[format])
 
 

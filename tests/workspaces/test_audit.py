@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
 
-from tests.workspaces.cast import PASSWORD, Cast, make_cast, make_plain_run
+from tests.workspaces.cast import PASSWORD, Cast, make_cast, make_corpus, make_plain_run
 from workspaces.audit import Did, record
 from workspaces.models import AuditEntry, Invitation
 
@@ -75,6 +75,17 @@ def test_what_happens_to_a_workspace_is_written_down(cast: Cast) -> None:
     written = str(list(AuditEntry.objects.values()))
     assert link.token not in written
     assert run.shares.get().token not in written
+
+
+def test_an_export_and_a_deletion_are_written_down(cast: Cast) -> None:
+    client = cast.client(cast.ed)
+    client.get(f"{make_plain_run(cast.workspace, 'Who?').get_absolute_url()}export/jsonl")
+    corpus = make_corpus(cast.workspace, "Old papers")
+    client.post(f"{corpus.get_absolute_url()}delete", {"runs": "too"})
+    assert entries(workspace=cast.workspace) == [
+        ("ed@example.com", "exported a run", "Who?"),
+        ("ed@example.com", "deleted a corpus", "Old papers"),
+    ]
 
 
 def test_joining_and_leaving_are_written_down(cast: Cast) -> None:
