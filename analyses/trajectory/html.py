@@ -27,6 +27,7 @@ EAGER = 12  # calls up to this number stand open
 CALLS_WHOLE = 2_000  # calls up to this number have their cells in the file; a browser would not open it otherwise
 # Links and buttons of the page that need its server. Text from models cannot look like these: it is escaped.
 _ONLINE = re.compile(r'<a class="linkish" href="c/[^"]*" hx-get[^>]*>[^<]*</a>(?:<kbd[^>]*>o</kbd>)?')
+_IN_SUMMARY = re.compile(r'<a class="no" href="#[^"]*" tabindex="-1">([^<]*)</a>')  # a control within a control
 _HTMX = re.compile(r' (?:hx-[a-z-]+|data-scope)="[^"]*"')
 
 
@@ -66,12 +67,12 @@ def _pieces(run: Run, outline: Outline, tree: Tree) -> Iterator[str]:
 
 def _call(node: CallNode) -> Iterator[str]:
     opened = " open" if node.row.number <= EAGER else ""
-    yield f'<li class="call" id="{node.id}"><details{opened}><summary>{node.leaf("head")}</summary><div class="call-body">'
+    yield f'<li class="call" id="{node.id}"><details{opened}><summary>{_head(node)}</summary><div class="call-body">'
     yield f'{node.leaf("about")}<ul class="cells">'
 
 
 def _cell(node: CellNode) -> Iterator[str]:
-    yield f'<li class="cell" id="{node.id}"><details open><summary>{node.leaf("head")}</summary><div class="cell-body">'
+    yield f'<li class="cell" id="{node.id}"><details open><summary>{_head(node)}</summary><div class="cell-body">'
     yield from (node.leaf(name) for name in ("reply", "code", "output"))
     row = node.row
     if row.output_chars > row.shown_chars:
@@ -82,6 +83,10 @@ def _cell(node: CellNode) -> Iterator[str]:
             output_of(row, WHOLE_MOST),
         )
     yield f'</div></details><ul class="children" id="{node.id}-children">'
+
+
+def _head(node: CallNode | CellNode) -> str:
+    return _IN_SUMMARY.sub(r'<span class="no">\1</span>', node.leaf("head"))
 
 
 def _offline(piece: str) -> str:
