@@ -156,6 +156,8 @@ class CellNode(_Leaves):
 
     @property
     def noun(self) -> str:
+        if self.row.kind == Cell.Kind.PROBE:
+            return "probe"
         return "cell" if self.row.kind in (Cell.Kind.CODE, Cell.Kind.TOOL) else "turn"
 
     @property

@@ -53,6 +53,7 @@ function select(node) {
   }
   node.tabIndex = 0;
   node.ariaSelected = "true";
+  inspect(node);
 }
 function go(node) {
   if (!node) return;
@@ -88,6 +89,9 @@ const keys = {
   h: node => (node.ariaExpanded === "true" ? fold(node, false) : go(above(node))),
   r: node => { const found = own(node, "details.reasoning"); if (found) found.open = !found.open; },
   o: node => (own(node, "[data-close-whole]") ?? own(node, "[data-whole]"))?.click(),
+  v: () => tab("variables"),
+  m: () => tab("messages"),
+  d: () => tab("details"),
   y: node => copy(location.href.split("#")[0] + "#" + node.id),
   Home: () => go(shown()[0]),
   End: () => go(shown().at(-1)),
@@ -139,12 +143,58 @@ addEventListener("keydown", event => {
   if (event.target.closest("input, textarea, select, dialog") || event.ctrlKey || event.metaKey || event.altKey || !tree) return;
   const press = {
     "?": () => $("#keys-dialog")?.showModal(),
+    "/": () => $(".tree-tools input[type=search]")?.focus(),
     f: () => $("[data-follow]")?.click(),
     n: nextFailed,
   }[event.key];
   if (press) { event.preventDefault(); press(); }
   else if (["j", "k"].includes(event.key) && !event.target.closest(ITEM)) go($(`${ITEM}[tabindex="0"]`, tree));
 });
+// ————— the inspector: what the selected node held, was told and used —————
+
+let chosen = "variables", inspecting = null, inspectSoon = 0;
+const inspectorSeen = () => $("#inspector")?.offsetParent && (innerWidth >= 1024 || $(".is-sheet").dataset.open === "true");
+function inspect(node, again = false) {
+  const found = /^(call|cell)-(\d+)(?:-(\d+))?$/.exec(node.id);
+  if (!found || (inspecting === node.id && !again)) return;
+  inspecting = node.id;
+  clearTimeout(inspectSoon);
+  inspectSoon = setTimeout(() => {
+    if (inspectorSeen()) htmx.ajax("GET", `c/${found[2]}/${found[3] ? `${found[3]}/` : ""}inspect`, { target: "#inspector", swap: "innerHTML" });
+  }, again ? 1000 : 120);
+}
+function tab(name, focus = false) {
+  chosen = name;
+  sheet(true);
+  for (const button of $$("#inspector [role=tab]")) {
+    const on = button.getAttribute("aria-controls") === name;
+    button.ariaSelected = String(on);
+    button.tabIndex = on ? 0 : -1;
+    document.getElementById(button.getAttribute("aria-controls")).hidden = !on;
+    if (on && focus) button.focus();
+  }
+}
+function sheet(open) {
+  const place = $(".is-sheet");
+  if (!place || place.dataset.open === String(open)) return;
+  place.dataset.open = String(open);
+  $(".sheet-toggle", place).ariaExpanded = String(open);
+  const node = $(`${ITEM}[aria-selected="true"]`, tree) ?? $(`${ITEM}[tabindex="0"]`, tree);
+  if (open && node) { inspecting = null; inspect(node); }
+}
+document.addEventListener("click", event => {
+  const button = event.target.closest("#inspector [role=tab]");
+  if (button) tab(button.getAttribute("aria-controls"), true);
+  if (event.target.closest(".sheet-toggle")) sheet($(".is-sheet").dataset.open !== "true");
+});
+document.addEventListener("keydown", event => {
+  const at = event.target.closest("#inspector [role=tab]"), step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (!at || !step) return;
+  const all = $$("#inspector [role=tab]");
+  tab(all.at((all.indexOf(at) + step) % all.length).getAttribute("aria-controls"), true);
+});
+document.body.addEventListener("htmx:afterSwap", event => { if (event.detail.target?.id === "inspector") tab(chosen); });
+
 function nextFailed() {
   const here = document.activeElement?.closest(ITEM);
   const failed = $$(".status[data-status=failed], .status[data-status=limit]", tree).map(mark => mark.closest(ITEM));
@@ -264,6 +314,7 @@ document.body.addEventListener("htmx:oobBeforeSwap", event => {
   if (fresh?.id && fresh.id === target.id) {
     event.detail.shouldSwap = false;
     patch(target, fresh);
+    if (inspecting && target.id === `${inspecting}-head`) inspect(target.parentElement, true);
     if (target.matches("[hx-get], :has([hx-get])")) htmx.process(target);
     return;
   }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.core.exceptions import PermissionDenied
+from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
@@ -10,20 +10,23 @@ from django.views.decorators.http import require_POST, require_safe
 from analyses import actions
 from analyses.models import Run
 from analyses.runpage import run_page_context
+from analyses.views.shares import links
+from workspaces.access import demand, membership
+from workspaces.roles import May, may
 
 
+@login_required
 @require_safe
 def run_detail(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
+    member = membership(request, workspace)
     runs = Run.objects.visible_to(request.user).select_related("workspace", "corpus_version__corpus", "created_by")
-    run = get_object_or_404(runs, workspace__slug=workspace, key=key)
-    may_edit = Run.objects.editable_by(request.user).filter(pk=run.pk).exists()
-    shares = list(run.shares.filter(revoked_at=None).order_by("pk")) if may_edit else []
-    for share in shares:
-        share.url = request.build_absolute_uri(share.get_absolute_url())
+    run: Run = get_object_or_404(runs, workspace=member.workspace_id, key=key)
+    may_share = may(member, May.SHARE)
     context = run_page_context(run) | {
         "nav": "runs",
-        "may_edit": may_edit,
-        "shares": shares,
+        "may_edit": may(member, May.ASK),
+        "may_share": may_share,
+        "shares": links(request, run) if may_share else [],
         "corpus": run.corpus_version.corpus if run.corpus_version else None,
         "by": "you" if run.created_by_id == request.user.pk else run.created_by,
         "socket": f"/ws{run.get_absolute_url()}",
@@ -33,12 +36,12 @@ def run_detail(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
     return response
 
 
+@login_required
 @require_POST
 def run_stop(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
-    run = get_object_or_404(
-        Run.objects.visible_to(request.user).select_related("workspace"), workspace__slug=workspace, key=key
-    )
-    if not Run.objects.editable_by(request.user).filter(pk=run.pk).exists():
-        raise PermissionDenied
+    member = membership(request, workspace)
+    runs = Run.objects.visible_to(request.user).select_related("workspace")
+    run: Run = get_object_or_404(runs, workspace=member.workspace_id, key=key)
+    demand(member, May.ASK)
     actions.stop_run(run)
     return HttpResponse(status=204) if request.htmx else redirect(run)  # type: ignore[attr-defined]

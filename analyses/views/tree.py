@@ -14,6 +14,7 @@ from django.views.decorators.http import require_safe
 
 from analyses import blobs, live
 from analyses.answers import as_csv, whole_answer
+from analyses.inspector import inspected, search
 from analyses.models import Cell, Run
 from analyses.nodes import Texts, Tree, body_cells
 from analyses.outline import Outline
@@ -150,3 +151,21 @@ def _inert(response: R) -> R:
     response["X-Content-Type-Options"] = "nosniff"
     response["Content-Security-Policy"] = "sandbox; default-src 'none'"
     return response
+
+
+@require_safe
+def run_search(request: HttpRequest, **where: str) -> HttpResponse:
+    """Places in the whole run where words stand, those not on the page too."""
+    run = watched_run(request, **where)
+    words = request.GET.get("q", "")
+    return render(request, "analyses/_found.html", {"words": words.strip(), "hits": search(run, words)})
+
+
+@require_safe
+def inspector(request: HttpRequest, call: int, cell: int | None = None, **where: str) -> HttpResponse:
+    """Variables, messages and figures of a call as of a cell."""
+    run = watched_run(request, **where)
+    found = inspected(run, call, cell)
+    if found is None or (cell is not None and found.cell is None):
+        raise Http404
+    return render(request, "analyses/_inspector.html", {"found": found, "run": run})

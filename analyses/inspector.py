@@ -1,0 +1,197 @@
+"""What is fetched about a run when somebody asks: hits of a search, and a cell's variables, messages and figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Q
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from analyses import blobs
+from analyses.models import Call, Cell, Run
+from analyses.outline import Outline
+from analyses.texts import clean
+
+HITS_MOST = 50
+AROUND = 70  # characters of text shown on each side of a hit
+MESSAGE_SHOWN = 20_000  # characters of one message
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A place in the tree where the words stand."""
+
+    anchor: str  # the id of what the link leads to
+    where: str  # "cell 3.2, code"
+    snippet: SafeString
+
+
+def search(run: Run, words: str) -> list[Hit]:
+    """The first places, in the order of the tree's numbers, where these words stand: code, replies, outputs, answers."""
+    words = words.strip()[:200]
+    return sorted(_hits(run, words), key=lambda hit: _order(hit.anchor))[:HITS_MOST] if words else []
+
+
+def _order(anchor: str) -> list[int]:
+    return [int(part) for part in anchor.split("-") if part.isdigit()]
+
+
+def _hits(run: Run, words: str) -> Iterator[Hit]:
+    fields = ("code", "reply", "reasoning", "shown")
+    wanted = Q()
+    for name in fields:
+        wanted |= Q(**{f"{name}__icontains": words})
+    cells = (
+        Cell.objects.filter(wanted, run=run).order_by("call_number", "number").only("call_number", "number", *fields)
+    )
+    for cell in cells[:HITS_MOST]:
+        name, text = next(
+            ((name, text) for name in fields if words.lower() in (text := getattr(cell, name)).lower()),
+            ("reply", cell.reply),
+        )
+        anchor = f"cell-{cell.call_number}-{cell.number}"
+        if name == "code":
+            line = text.lower()[: text.lower().find(words.lower())].count("\n") + 1
+            anchor += f"-L{line}"
+        said = {"shown": "output"}.get(name, name)
+        yield Hit(anchor, f"cell {cell.call_number}.{cell.number}, {said}", _snippet(text, words))
+    asked = Q(title__icontains=words) | Q(instruction__icontains=words) | Q(reason__icontains=words)
+    asked |= Q(answer_display__icontains=words)
+    calls = Call.objects.filter(asked, run=run, number__gt=1).order_by("number")
+    for call in calls.only("number", "title", "instruction", "reason", "answer_display")[:HITS_MOST]:
+        for said, text in (
+            ("", call.title),
+            ("", call.instruction),
+            ("", call.reason),
+            (", answer", _plain(call.answer_display)),
+        ):
+            if words.lower() in text.lower():
+                yield Hit(f"call-{call.number}", f"call {call.number}{said}", _snippet(text, words))
+                break
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _snippet(text: str, words: str) -> SafeString:
+    at = max(0, text.lower().find(words.lower()))
+    head, hit, tail = (
+        text[max(0, at - AROUND) : at],
+        text[at : at + len(words)],
+        text[at + len(words) : at + len(words) + AROUND],
+    )
+    return format_html(
+        "{}{}<mark>{}</mark>{}{}",
+        "…" if at > AROUND else "",
+        head,
+        hit,
+        tail,
+        "…" if at + len(words) + AROUND < len(text) else "",
+    )
+
+
+@dataclass(frozen=True)
+class Variable:
+    name: str
+    size: str
+    preview: str
+    fresh: bool  # new in this cell, or changed by it
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message as it was sent to the model."""
+
+    role: str
+    turn: int
+    text: str
+    chars: int
+    new: bool  # added for the turn looked at
+
+    @property
+    def cut(self) -> bool:
+        return self.chars > len(self.text)
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A cell of a call, or a call as of its last cell."""
+
+    call: Call
+    cell: Cell | None
+    outline: Outline
+    variables: list[Variable]
+    messages: list[Message]
+
+    @property
+    def entry(self) -> Any:
+        return self.outline.calls[self.call.number]
+
+    @property
+    def all_cost(self) -> float | None:
+        return None if self.entry.unpriced else self.entry.all_cost
+
+    @property
+    def anchor(self) -> str:
+        return f"cell-{self.call.number}-{self.cell.number}" if self.cell else f"call-{self.call.number}"
+
+
+def inspected(run: Run, call_number: int, cell_number: int | None) -> Inspected | None:
+    call = Call.objects.filter(run=run, number=call_number).defer("answer_value", "answer_display").first()
+    if call is None:
+        return None
+    before = Cell.objects.filter(call=call).defer("exchange", "output", "shown", "code").order_by("number")
+    cells = list(before.filter(number__lte=cell_number) if cell_number else before)
+    cell = cells[-1] if cells and (cell_number is None or cells[-1].number == cell_number) else None
+    outline = Outline.of(run)
+    held = [cell for cell in cells if cell.variables]
+    last = held[-1].variables if held else []
+    earlier = {_name(v): v for v in held[-2].variables} if len(held) > 1 else {}
+    variables = [
+        Variable(
+            _name(v), _size(v), clean(str(v.get("preview", "")))[:400], len(held) > 1 and earlier.get(_name(v)) != v
+        )
+        for v in last
+        if isinstance(v, dict)
+    ]
+    return Inspected(call, cell, outline, variables, list(_messages(cells)))
+
+
+def _name(variable: dict[str, Any]) -> str:
+    return clean(str(variable.get("name", "")))[:120]
+
+
+def _size(variable: dict[str, Any]) -> str:
+    return clean(
+        " · ".join(str(part) for part in (variable.get("type"), variable.get("size")) if part not in (None, ""))
+    )[:120]
+
+
+def _messages(cells: list[Cell]) -> Iterator[Message]:
+    """Exactly what was sent at the last of these turns: everything added up to it, and the replies between."""
+    for at, cell in enumerate(cells):
+        newest = at == len(cells) - 1
+        for message in cell.messages:
+            text, chars = _content(message)
+            yield Message(str(message.get("role", "")), cell.number, text, chars, newest)
+        if not newest:
+            yield Message("assistant", cell.number, clean(cell.reply[:MESSAGE_SHOWN]), len(cell.reply), False)
+
+
+def _content(message: dict[str, Any]) -> tuple[str, int]:
+    if blob := message.get("blob"):
+        try:
+            whole = blobs.read(str(blob), limit=4 * MESSAGE_SHOWN).decode(errors="ignore")
+        except (OSError, ValueError):
+            whole = str(message.get("head", ""))
+        return clean(whole[:MESSAGE_SHOWN]), int(message.get("chars", len(whole)))
+    content = message.get("content", "")
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    if extra := {name: value for name, value in message.items() if name not in ("role", "content")}:
+        text += ("\n" if text else "") + json.dumps(extra, ensure_ascii=False)
+    return clean(text[:MESSAGE_SHOWN]), len(text)
