@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import mmap
 import os
 import socket
 import struct
@@ -17,6 +16,7 @@ HEADER = struct.Struct("<IQ")
 MAX_TEXT = 4 << 20
 MAX_TEXT_CELL = 256 << 20  # of JSON, between two cells' beginnings
 MEMFD_FROM = 1 << 18  # a blob at least this large is received into a memfd
+PIECE = 1 << 20
 SLICE = 4 << 20  # received at most, before others get their turn
 
 
@@ -49,7 +49,7 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self._rest = bytearray()
         self._message: dict[str, Any] | None = None
-        self._big: tuple[int, mmap.mmap, int, int] | None = None  # fd, map, have, want
+        self._big: tuple[int, bytearray, int, int] | None = None  # memfd, buffer, have, want
         self._sending = asyncio.Lock()
         self.closed = False
         self._paused = False
@@ -114,29 +114,27 @@ class Channel:
         if not self._reserve(self._want):
             raise ProtocolError("more at once than the run has room for")
         fd = new_memfd()
-        os.ftruncate(fd, self._want)
-        area = mmap.mmap(fd, self._want)
-        have = len(self._rest)
-        area[:have] = bytes(self._rest)
+        have = os.pwrite(fd, self._rest, 0) if self._rest else 0
         self._rest.clear()
-        self._big = (fd, area, have, self._want)
+        # by way of a buffer: writing to a memfd is cheaper than faulting in each page of its map
+        self._big = (fd, bytearray(PIECE), have, self._want)
 
     def _receive_big(self) -> None:
         assert self._big is not None
-        fd, area, have, want = self._big
+        fd, buffer, have, want = self._big
         stop = min(want, have + SLICE)
-        with memoryview(area) as view:
-            try:
-                while have < stop:
-                    got = self.socket.recv_into(view[have:stop])
-                    if not got:
-                        raise ConnectionResetError
-                    have += got
-            finally:
-                self._big = (fd, area, have, want)
+        view = memoryview(buffer)
+        try:
+            while have < stop:
+                got = self.socket.recv_into(view[: min(PIECE, want - have)])
+                if not got:
+                    raise ConnectionResetError
+                os.pwrite(fd, view[:got], have)
+                have += got
+        finally:
+            self._big = (fd, buffer, have, want)
         if have == want:
             self._big = None
-            area.close()
             self._reserve(-want)
             self._deliver(Memory.sealed(fd, want))
 
@@ -196,8 +194,7 @@ class Channel:
         self._loop.remove_writer(self.socket)
         self.socket.close()
         if self._big is not None:
-            fd, area, _, want = self._big
+            fd, _, _, want = self._big
             self._reserve(-want)
             self._big = None
-            area.close()
             os.close(fd)

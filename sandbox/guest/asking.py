@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from .crossing import CrossingError, Encoder
 from .wire import Closed, Frame, Wire
@@ -19,6 +19,14 @@ class LLMQueryError(RuntimeError):
     """What the host could not do, in its words."""
 
     __module__ = "builtins"  # shown without a package
+
+
+class Packed(NamedTuple):
+    """A value ready to be sent."""
+
+    sizes: list[int]
+    buffers: list[Any]
+    alive: list[str]  # what the buffers look into
 
 
 class Host:
@@ -42,24 +50,23 @@ class Host:
             return self._orders.get()
         return self.wire.read()
 
-    def pack(self, value: Any) -> tuple[list[int], list[Any]]:
-        skeleton, buffers = self.encoder(self.max_bytes).encode(value)
-        return [len(skeleton), sum(b.nbytes for b in buffers)], [*buffers, skeleton]
+    def pack(self, value: Any) -> Packed:
+        encoder = self.encoder(self.max_bytes)
+        skeleton, buffers = encoder.encode(value)
+        return Packed([len(skeleton), sum(b.nbytes for b in buffers)], [*buffers, skeleton], encoder.alive)
 
     def unpack(self, sizes: Any, blob: memoryview) -> Any:
         skeleton, region = sizes
         return self.decode(bytes(blob[region : region + skeleton]), blob[:region])
 
     def submit(self, name: str, options: dict[str, Any], *value: Any, same: bool = False) -> concurrent.futures.Future[Any]:
-        sizes: list[int] | None = None
-        buffers: list[Any] = []
-        if value and not same:
-            sizes, buffers = self.pack(value[0])
+        packed = self.pack(value[0]) if value and not same else None
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         number = next(self._ids)
         self.pending[number] = future
         self._listen()
-        self.wire.send({"op": "call", "id": number, "name": name, "options": options, "value": sizes, "same": same}, buffers)
+        call = {"op": "call", "id": number, "name": name, "options": options, "same": same}
+        self.wire.send(call | {"value": packed.sizes if packed else None}, packed.buffers if packed else ())
         return future
 
     def ask(self, name: str, options: dict[str, Any], *value: Any, same: bool = False) -> Any:

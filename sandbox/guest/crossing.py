@@ -19,6 +19,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from . import bigtext
+
 TAG = "$"
 INLINE_BYTES = 4096  # a text longer than this, in UTF-8, lies in the region
 PACK_ITEMS = 64  # lists of numbers or texts at least this long lie in the region
@@ -65,6 +67,7 @@ class Encoder:
         self.max_bytes = max_bytes
         self.extra = extra  # numpy and pandas, in the jail
         self.buffers: list[Any] = []
+        self.alive: list[str] = []  # texts whose own bytes are among the buffers
         self.size = 0
         self.parts = 0
         self.depth = 0
@@ -148,6 +151,9 @@ class Encoder:
             return o
         if self.max_bytes is not None and n > self.max_bytes:
             self._check_size(n)
+        if n >= bigtext.FROM and o.isascii():
+            self.alive.append(o)
+            return {TAG: "s", **self.raw(bigtext.bytes_of(o))}
         try:
             data = o.encode()
         except UnicodeEncodeError as error:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from . import bigtext
 from .crossing import TAG, CrossingError, Decoder, Encoder, zone_from, zone_of
 
 MASKED = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64", "boolean")
@@ -224,10 +225,19 @@ def _index_of(d: Decoder, x: Any, pd: Any) -> Any:
 class GuestDecoder(Decoder):
     """Decodes into real numpy and pandas objects, and into records of the classes this REPL knows."""
 
-    def __init__(self, region: Any, namespace: dict[str, Any]) -> None:
+    def __init__(self, region: Any, namespace: dict[str, Any], fd: int = -1) -> None:
         super().__init__(region)
         self.namespace = namespace
+        self.fd = fd  # where the region can be read from, too
         self.made: dict[Any, Any] = {}
+
+    def text(self, node: Any) -> str:
+        size = self.raw(node).nbytes
+        if self.fd >= 0 and size >= bigtext.FROM:
+            found = bigtext.read(self.fd, node["o"], size)
+            if found is not None:
+                return found
+        return super().text(node)
 
     def record(self, name: str, fields: Sequence[str], values: Sequence[Any], frozen: bool, eq: bool) -> Any:
         """An instance of this REPL's own dataclass of that name and those fields, or of one made like it."""

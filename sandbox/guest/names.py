@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .asking import Host, LLMQueryError
+from .asking import Host, LLMQueryError, Packed
 from .cells import tool_source
 
 MAX_OPTIONS = 1 << 20
@@ -30,7 +30,7 @@ class Final:
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.packed: tuple[list[int], list[Any]] | None = None
+        self.packed: Packed | None = None
         self.name = ""
         self.names: frozenset[str] = frozenset()
         self.again = False

@@ -74,10 +74,9 @@ class Repl:
         """From the frame's own bytes, or from a sealed memfd that is read once and closed."""
         if fd < 0:
             return self.host.unpack(sizes, blob)
-        # populated at once: a fault for each page costs more than the copy
-        with mmap.mmap(fd, sizes[1], mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ) as region:
+        with mmap.mmap(fd, sizes[1], prot=mmap.PROT_READ) as region:
             view = memoryview(region)
-            decoder = frames.GuestDecoder(view, self.namespace)
+            decoder = frames.GuestDecoder(view, self.namespace, fd)
             try:
                 return decoder.decode(bytes(blob[: sizes[0]]))
             finally:
@@ -140,8 +139,8 @@ class Repl:
         self.history.append(self.output.end())
         done: dict[str, Any] = {"op": "done", "cell": number, "error": error, "interrupted": interrupted}
         packed, final.packed = final.packed, None
-        done |= {"notes": self.notes[:20], "value": packed[0] if packed else None, "final_name": final.name[:200]}
-        self.wire.send(done, packed[1] if packed else [])
+        done |= {"notes": self.notes[:20], "value": packed.sizes if packed else None, "final_name": final.name[:200]}
+        self.wire.send(done, packed.buffers if packed else ())
 
     def _execute(self, source: str, number: int) -> str:
         try:
