@@ -194,6 +194,10 @@ def _json(name: str, column: Any, value: Any) -> Any:
     each: dict[str, type] = {"messages": dict, "variables": dict, "notes": str, "exchange": list}
     for item in value if name in each else ():
         _typed(item, each[name])
+    if name == "limits":
+        for limit in value.values():
+            if limit is not None:
+                _real(limit, 1e15)
     if name == "messages":
         for message in value:
             _message(message)

@@ -204,6 +204,7 @@ def changed(data: bytes, kind: str, /, **over: Any) -> bytes:
         ("run", {"version": 2}, "version 2"),
         ("run", {"status": "fine"}, "status"),
         ("run", {"calls": -1}, "calls"),
+        ("run", {"limits": {"turns": "many"}}, "limits"),
         ("run", {"created_at": "yesterday"}, "created_at"),
         ("run", {"answer_value": "!!"}, "answer_value"),
         ("run", {"answer_value": "AAAA"}, "not a value"),
