@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 import types
-import warnings
 from typing import Any
 
 from . import frames, variables
@@ -270,7 +269,6 @@ def warm_up() -> None:
 
 
 def main(wire_fd: int, context_fd: int, output: Output) -> None:
-    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
     wire = Wire(wire_fd)
     try:
         try:

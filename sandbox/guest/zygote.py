@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+import warnings
 from typing import Any, NoReturn
 
 from . import repl
@@ -231,6 +232,7 @@ def main() -> None:
     for name in ("numpy", "pandas", "sqlite3", "statistics", "difflib", "csv", "string", "textwrap", "zoneinfo"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")  # a cell's result says it
     zygote = Zygote(control, run_bytes)
     zygote.installer.prctl(4, 0)  # not dumpable, as its children
     report = examine()
