@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analyses.ingest.context import ContextMissing, context_of
+from analyses.ingest.context import ContextMissing, context_of, oversize
 from analyses.ingest.paths import Imported, IngestRefused, Outcome, import_paths
 from analyses.ingest.uploads import process, sweep, wake
 
@@ -13,6 +13,7 @@ __all__ = [
     "Outcome",
     "context_of",
     "import_paths",
+    "oversize",
     "process",
     "sweep",
     "wake",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from analyses import blobs
+from analyses.ingest.limits import megabytes
 
 if TYPE_CHECKING:
     from analyses.models import CorpusVersion
@@ -13,6 +14,23 @@ if TYPE_CHECKING:
 
 class ContextMissing(Exception):
     """The text that a run is about is not kept any more."""
+
+
+def oversize(version: CorpusVersion, memory_mb: int = 2048) -> str:
+    """Why a version cannot be a run's context, with the figures; "" if it can.
+
+    Python keeps a text at one, two or four bytes a character; the widest character of a document decides. Without
+    reading it: one where every character is a byte, else two, which only signs such as 🚤 make too few.
+    """
+    decoded = version.characters * (1 if version.bytes == version.characters else 2)
+    room = memory_mb * (1 << 20) * 6 // 10  # the rest is for what a cell makes of it
+    if decoded <= room:
+        return ""
+    return (
+        f"Its text is {megabytes(version.bytes)}: in a REPL it would take about {megabytes(decoded)} of the "
+        f"{megabytes(memory_mb << 20)} that a call has. It is kept, readable and searchable; to ask about it, make a corpus "
+        "of some of its documents, or raise the memory of a call."
+    )
 
 
 def index_of(version: CorpusVersion) -> list[dict[str, Any]]:

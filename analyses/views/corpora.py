@@ -113,7 +113,8 @@ def corpus_detail(request: HttpRequest, workspace: str, key: str) -> HttpRespons
         "page": Paginator(documents, PAGE).get_page(request.GET.get("page")),
         "tokens": version.characters // TOKEN,
         "probe_url": request.path + "probe" + (f"?version={version.number}" if "version" in request.GET else ""),
-        "probe": probe_of(version) if version.bytes <= PROBE_AT_ONCE else None,
+        "oversize": (too_large := ingest.oversize(version)),
+        "probe": probe_of(version) if too_large or version.bytes <= PROBE_AT_ONCE else None,
         "ledger": _last_ledger(corpus),
         "reads": READS,
         "most": megabytes(UploadLimits.from_settings().bytes),
@@ -147,6 +148,8 @@ def _probed(text: str, version_id: int, name: str) -> str:
 
 def probe_of(version: CorpusVersion) -> str:
     """The words that a root call starts from, or why they cannot be had. A version never changes: kept once told."""
+    if too_large := ingest.oversize(version):
+        return too_large
     try:
         return _probed(version.text, version.pk, version.corpus.name)
     except ingest.ContextMissing as missing:

@@ -14,7 +14,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from analyses import blobs
+from analyses import blobs, ingest
 from analyses.ingest import loose, uploads, versions
 from analyses.models import Corpus, CorpusVersion, Document, LooseBlob, Run, Upload
 from tests.workspaces.cast import Cast, make_cast, make_plain_run
@@ -380,6 +380,15 @@ def test_large_corpus_asks_for_its_probe_by_itself(client: Client, cast: Cast, m
     corpus = make_corpus(cast, {"a.txt": b"one"})
     page = body(client.get(cast.url(f"corpora/{corpus.key}/")))
     assert 'hx-trigger="load"' in page and "Counting a long text" in page
+
+
+def test_corpus_too_large_for_a_repl_says_the_figures(client: Client, cast: Cast) -> None:
+    corpus = make_corpus(cast, {"a.txt": b"one"})
+    assert corpus.latest and not ingest.oversize(corpus.latest)
+    CorpusVersion.objects.update(characters=3 << 30, bytes=3 << 30)
+    page = body(client.get(cast.url(f"corpora/{corpus.key}/")))
+    assert "Its text is 3.2 GB: in a REPL it would take about 3.2 GB of the 2.1 GB that a call has." in page
+    assert "make a corpus of some of its documents" in page
 
 
 def test_viewer_sees_and_cannot_change(cast: Cast) -> None:
