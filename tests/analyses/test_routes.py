@@ -137,6 +137,21 @@ RULES: dict[str, Rule] = {
     "account_email": Person(),
     "account_change_password": Person(),
     "account_set_password": Person(),
+    "usersessions_list": Person(),
+    "mfa_authenticate": Public(),  # between the password and the second factor
+    "mfa_login_webauthn": Public(),
+    "mfa_index": Person(),
+    "mfa_reauthenticate": Person(),
+    "mfa_reauthenticate_webauthn": Person(),
+    "mfa_activate_totp": Person(),
+    "mfa_deactivate_totp": Person(),
+    "mfa_view_recovery_codes": Person(),
+    "mfa_generate_recovery_codes": Person(),
+    "mfa_download_recovery_codes": Person(),
+    "mfa_list_webauthn": Person(),
+    "mfa_add_webauthn": Person(),
+    "mfa_edit_webauthn": Person(),
+    "mfa_remove_webauthn": Person(),
 }
 
 
@@ -218,6 +233,7 @@ def make_world() -> World:
             name=SECRET, base_url="http://127.0.0.1:9", root_model="m"
         ).pk,
         "uidb36": "1",
+        "pk": 1,
     }
     return World(cast, run, share, revoked, clients, values)
 

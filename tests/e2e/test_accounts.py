@@ -49,7 +49,7 @@ def sign_in(page: Page, site: str, email: str) -> None:
     page.goto(f"{site}/accounts/login/")
     page.get_by_label("E-mail").fill(email)
     page.get_by_label("Password").fill(PASSWORD)
-    page.locator("main").get_by_role("button", name="Sign in").click()
+    page.locator("main").get_by_role("button", name="Sign in", exact=True).click()
     expect(page.get_by_role("heading", name="Ask", exact=True)).to_be_attached()
 
 
@@ -147,6 +147,35 @@ def test_a_person_is_invited_joins_is_promoted_and_removed(
     nell.reload()
     expect(nell.get_by_role("heading", name="There is nothing here")).to_be_visible()
     theirs.close()
+
+
+def test_a_passkey_is_added_and_signs_in_without_a_password(page: Page, live_server: Any, cast: Cast) -> None:
+    site = live_server.url.replace("127.0.0.1", "localhost")  # a passkey belongs to a name, never to a number
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("WebAuthn.enable")
+    authenticator = {
+        "protocol": "ctap2",
+        "transport": "internal",
+        "hasResidentKey": True,
+        "hasUserVerification": True,
+        "isUserVerified": True,
+        "automaticPresenceSimulation": True,
+    }
+    devtools.send("WebAuthn.addVirtualAuthenticator", {"options": authenticator})
+    sign_in(page, site, "ed@example.com")
+    page.get_by_role("button", name="Your account").click()
+    page.get_by_role("link", name="Second factor and passkeys").click()
+    page.get_by_role("link", name="Add one").click()
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_label("Name").fill("My laptop")
+    page.get_by_label("Passwordless").check()
+    page.get_by_role("button", name="Add").click()
+    expect(page.get_by_role("heading", name="Recovery Codes")).to_be_visible()
+    page.get_by_role("button", name="Your account").click()
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("button", name="Sign in with a passkey").click()
+    expect(page.get_by_label("Question")).to_be_visible()
 
 
 def test_sharing_in_place_and_revoking(page: Page, live_server: Any, cast: Cast, browser: Browser) -> None:
