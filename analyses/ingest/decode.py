@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from charset_normalizer import from_bytes
 
@@ -98,8 +99,11 @@ class Decoding:
         return notes
 
 
-def sniff(source: Path) -> Decoding:
-    """Tell the encoding of a file by its mark, by the whole of it (UTF-8), or by a sample. Refuse what is not text."""
+def sniff(source: Path, *, declared: str = "") -> Decoding:
+    """Tell the encoding of a file by its mark, by the whole of it (UTF-8), by what it says itself, or by a sample.
+
+    What is not text is Refused.
+    """
     with source.open("rb") as file:
         head = file.read(SAMPLE)
     if not head:
@@ -114,7 +118,24 @@ def sniff(source: Path) -> Decoding:
     if _is_utf8(source):
         _refuse_controls(head)
         return Decoding("utf-8", verified=True)
+    if codec := _known(declared):
+        return Decoding(codec)
     return _by_statistics(source, head)
+
+
+def _known(name: str) -> str:
+    """Python's codec for a declared encoding, if it is one of text."""
+    try:
+        codec: Any = codecs.lookup(
+            {"iso-8859-1": "cp1252", "latin1": "cp1252"}.get(name.lower(), name)
+        )  # as browsers do
+    except (LookupError, ValueError):
+        return ""
+    return (
+        codec.name
+        if codec._is_text_encoding and codec.name not in ("utf-8", "utf-16", "utf-32", "idna", "punycode")
+        else ""
+    )
 
 
 def _wide(head: bytes) -> str:

@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from analyses import blobs
-from analyses.ingest import meta, transcripts
+from analyses.ingest import meta, transcripts, webpage
 from analyses.ingest.decode import Decoding, magic, pieces, sniff
-from analyses.ingest.limits import Refused
+from analyses.ingest.limits import Refused, megabytes
 
 EXTENSIONS = {
     "txt": "txt", "text": "txt", "log": "txt", "rst": "txt", "org": "txt",
@@ -23,9 +23,11 @@ EXTENSIONS = {
     "vtt": "vtt", "srt": "srt",
     "csv": "csv", "tsv": "tsv", "tab": "tsv",
     "json": "json", "jsonl": "jsonl", "ndjson": "jsonl",
+    "html": "html", "htm": "html", "xhtml": "html",
 }  # fmt: skip
 ARCHIVES = {"zip": "zip", "tar": "tar", "tgz": "tar", "tar.gz": "tar", "tar.bz2": "tar", "tbz2": "tar"}
-READS = "txt, md, vtt, srt, csv, tsv, json, jsonl, and zip or tar.gz of them"
+READS = "txt, md, html, vtt, srt, csv, tsv, json, jsonl, and zip or tar.gz of them"
+PAGE_MOST = 64 << 20  # bytes of a web page, which is read whole
 BLOCK = 1 << 18  # characters encoded and written at a time
 
 
@@ -167,6 +169,36 @@ def _transcript(source: Path, name: str, sha: str, form: str) -> Extracted:
     return Extracted(text, size, characters, title, form, how.encoding, about, marks, tuple(notes))
 
 
+def _page(source: Path, name: str, sha: str, form: str) -> Extracted:
+    """A web page as a person reads it; the page itself stays the original."""
+    if source.stat().st_size > PAGE_MOST:
+        raise Refused(f"A page of more than {megabytes(PAGE_MOST)} is not read; save it as text.")
+    with source.open("rb") as file:
+        named = webpage.declared(file.read(8192))
+    how = sniff(source, declared=named)
+    try:
+        text, title = webpage.read("".join(pieces(source, how)))
+    except webpage.Unreadable as error:
+        raise Refused(str(error)) from None
+    if not text:
+        raise Refused("It holds no text: a page without words, or one that a script would have to write.")
+    kept, size = _write(iter([text]))
+    first = meta.shortened(title, meta.TITLE_MOST)
+    if not first and (heading := meta.HEADING.search(text[:20_000])):
+        first = meta.shortened(heading[1], meta.TITLE_MOST)
+    notes = [note for note in how.notes if not note.startswith("Line ends")]
+    return Extracted(
+        kept,
+        size,
+        len(text),
+        first or meta.title_from_name(name),
+        form,
+        how.encoding,
+        {"format": form},
+        notes=tuple(notes),
+    )
+
+
 def _blocks(lines: Iterator[str]) -> Iterator[str]:
     waiting: list[str] = []
     for line in lines:
@@ -179,4 +211,4 @@ def _blocks(lines: Iterator[str]) -> Iterator[str]:
 
 Extractor = Callable[[Path, str, str, str], Extracted]
 EXTRACTORS: dict[str, Extractor] = dict.fromkeys(("txt", "md", "csv", "tsv", "json", "jsonl"), _text)
-EXTRACTORS |= {"vtt": _transcript, "srt": _transcript}
+EXTRACTORS |= {"vtt": _transcript, "srt": _transcript, "html": _page}
