@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -119,7 +120,7 @@ class _Run:
         run = self.draft.run
         run.dialect = "async"
         self.draft.cut = self.log.damage()
-        self._agent(root, None, None, root.starts() or 0.0)
+        self._agent(root, None, None, root.starts() or time.time())
         run.root_model = run.child_model = "unknown"
         self.draft.finish()
 

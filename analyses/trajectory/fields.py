@@ -16,7 +16,7 @@ from analyses.models import Call, Cell, Run
 from analyses.texts import clean
 from analyses.trajectory.draft import harmless
 from analyses.trajectory.limits import LIMITS, LogRefused
-from analyses.trajectory.reading import LATEST
+from analyses.trajectory.reading import EARLIEST, LATEST
 
 FORMAT = "rlmweb"
 VERSION = 1
@@ -137,10 +137,10 @@ def _in(name: str, column: Any, value: Any) -> Any:
                 raise ValueError
             return value
         case models.FloatField():
-            return _real(value, LATEST if name.endswith("_at") else 1e15)
+            return _real(value, EARLIEST, LATEST) if name.endswith("_at") else _real(value, 0, 1e15)
         case models.DateTimeField():
             moment = datetime.datetime.fromisoformat(_typed(value, str))
-            if moment.tzinfo is None or not 0 <= moment.timestamp() < LATEST:
+            if moment.tzinfo is None or not EARLIEST <= moment.timestamp() < LATEST:
                 raise ValueError
             return moment
         case models.BinaryField():
@@ -157,12 +157,12 @@ def _typed(value: Any, kind: type) -> Any:
     return value
 
 
-def _real(value: Any, most: float) -> float:
+def _real(value: Any, least: float, most: float) -> float:
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
         or not math.isfinite(value)
-        or not 0 <= value <= most
+        or not least <= value <= most
     ):
         raise ValueError
     return float(value)
@@ -197,7 +197,7 @@ def _json(name: str, column: Any, value: Any) -> Any:
     if name == "limits":
         for limit in value.values():
             if limit is not None:
-                _real(limit, 1e15)
+                _real(limit, 0, 1e15)
     if name == "messages":
         for message in value:
             _message(message)

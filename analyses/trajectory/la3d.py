@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,7 +73,8 @@ class _Run:
 
     def close(self, *, cut: str) -> Draft:
         draft, run = self.draft, self.draft.run
-        begun, over = self.first or 0.0, self.last if self.last is not None else self.first or 0.0
+        begun = self.first or time.time()
+        over = self.last or begun
         run.root_model = (text_of(self.start.get("model")) or "unknown")[:120]
         run.child_model = (text_of(self.start.get("sub_model")) or run.root_model)[:120]
         question = text_of(self.start.get("task")) or text_of(self.start.get("query"))

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from analyses.trajectory.limits import LIMITS, ImportLimits, LogRefused
 
 UTC = datetime.UTC
-LATEST = 7_258_118_400.0  # 2200: later times are no times
+EARLIEST, LATEST = 100_000_000.0, 7_258_118_400.0  # 1973 and 2200: what lies outside is no time
 # How the prompts of rlm, and of what came from it, repeat the question.
 ASKED = re.compile(
     r'answer the (?:original |following )?(?:prompt|query|question): "(.+?)"\.?\s*(?:\n\s*\n|\Z)', re.DOTALL
@@ -149,7 +149,8 @@ def number_of(value: Any) -> float | None:
 
 
 def seconds_of(value: Any) -> float:
-    return min(number_of(value) or 0.0, 1e8)
+    """A duration, at most a month."""
+    return min(number_of(value) or 0.0, 2_600_000.0)
 
 
 def moment_of(value: Any) -> float | None:
@@ -165,7 +166,7 @@ def moment_of(value: Any) -> float | None:
         if number is None:
             return None
         found = number / 1000 if number > LATEST else number
-    return found if math.isfinite(found) and 0 <= found < LATEST else None
+    return found if math.isfinite(found) and EARLIEST <= found < LATEST else None
 
 
 def list_of(value: Any) -> list[Any]:

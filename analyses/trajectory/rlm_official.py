@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -114,7 +115,7 @@ class _Run:
 
     def close(self) -> None:
         if self.root is None:
-            at = moment_of(self.context.get("timestamp")) or moment_of(self.metadata.get("timestamp")) or 0.0
+            at = moment_of(self.context.get("timestamp")) or moment_of(self.metadata.get("timestamp")) or time.time()
             run = self.draft.run
             run.root_model = (text_of(self.metadata.get("root_model")) or "unknown")[:120]
             run.question = (
@@ -305,7 +306,7 @@ def _of(value: Any) -> dict[str, Any]:
 def _began(first: dict[str, Any], told: float | None) -> float:
     ended = moment_of(first.get("timestamp"))
     begun = None if ended is None else ended - seconds_of(first.get("iteration_time"))
-    return told if told is not None else max(0.0, begun or 0.0)
+    return told or begun or time.time()
 
 
 def _messages(prompt: Any) -> list[Message]:
