@@ -53,15 +53,22 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has
         await self.close(code)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """The page says which parts of the tree it has fetched, and at which seq: ``{"open": {"b57": 1203}}``."""
+        """The page says which parts of the tree it has fetched, and at which seq, and which it let go.
+
+        ``{"open": {"b57": 1203}}``, ``{"close": ["b57"]}``
+        """
         if self.feed is None or self.viewer is None or not text_data or len(text_data) > 64_000:
             return
         try:
-            asked = json.loads(text_data).get("open", {})
-            scopes = {name: max(0, int(seq)) for name, seq in asked.items() if _SCOPE.fullmatch(name)}
+            said = json.loads(text_data)
+            scopes = {name: max(0, int(seq)) for name, seq in said.get("open", {}).items() if _SCOPE.fullmatch(name)}
+            gone = [str(name) for name in said.get("close", [])]
         except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
             return
-        self.feed.open(self.viewer, scopes)
+        for name in gone:
+            self.viewer.scopes.pop(name, None)
+        if scopes:
+            self.feed.open(self.viewer, scopes)
 
     async def disconnect(self, code: int) -> None:
         if self.feed and self.viewer:

@@ -297,7 +297,9 @@ def _render(turn: Turn, keys: set[Key]) -> dict[Key, list[str]]:
         elif scope == "all":
             made[key] = turn.painter.frames(start, turn.texts)
         elif scope == "news":
-            made[key] = turn.painter.frames(start, turn.texts, crowds=turn.crowds, timeline=turn.timeline)
+            made[key] = turn.painter.frames(
+                start, turn.texts, crowds=turn.crowds, timeline=turn.timeline, following=True
+            )
         elif int(scope[1:]) in turn.painter.outline.calls:
             made[key] = turn.painter.part(scope, start, turn.texts)
         else:

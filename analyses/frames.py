@@ -19,6 +19,7 @@ from analyses.runpage import RunState
 from analyses.timeline import Timeline
 
 FRAME_MOST = 256 * 1024  # bytes of one frame; a single piece may be larger
+SENT_MOST = 4096  # leaves remembered as sent
 CellKey = tuple[int, int]  # call and cell, by their numbers
 
 
@@ -29,6 +30,7 @@ class Painter:
     run: Run
     outline: Outline = field(init=False)
     newest: Cell | None = None  # of the root: what the run does now
+    sent: dict[str, int] = field(default_factory=dict)  # long leaves as they last went out to all who follow
 
     def __post_init__(self) -> None:
         self.outline = Outline(self.run.pk)
@@ -53,12 +55,22 @@ class Painter:
     # — what a page needs that stands at ``start`` —
 
     def frames(
-        self, start: int, texts: Texts, *, crowds: Collection[CellKey] | None = None, timeline: bool = True
+        self,
+        start: int,
+        texts: Texts,
+        *,
+        crowds: Collection[CellKey] | None = None,
+        timeline: bool = True,
+        following: bool = False,
     ) -> list[str]:
-        """Frames that bring any page from ``start`` to here. ``crowds``: whose summaries to send; None: all."""
+        """Frames that bring any page from ``start`` to here.
+
+        ``crowds``: whose summaries to send; None: all. ``following``: for pages that had every such frame until
+        now; code and replies that they hold already are left out.
+        """
         tree = Tree(self.outline, texts)
         changes = _Changes(tree, start, "")
-        leaves = changes.leaves()
+        leaves = changes.leaves(self.sent if following else None)
         leaves += [
             self._crowd(tree, key)
             for key in (self.crowds("") if crowds is None else sorted(crowds))
@@ -151,7 +163,7 @@ class _Changes:
     def _new(self, row: Call | Cell | Entry) -> bool:
         return row.born > self.start
 
-    def leaves(self) -> list[str]:
+    def leaves(self, sent: dict[str, int] | None = None) -> list[str]:
         pieces: list[str] = []
         for number in sorted(self.lines):
             call = self.tree.calls[number]
@@ -167,7 +179,10 @@ class _Changes:
                 continue
             pieces.append(cell.leaf("head"))
             if cell.row.seq > self.start:
-                pieces += [cell.leaf("reply"), cell.leaf("code"), cell.leaf("output")]
+                for name in ("reply", "code", "output"):
+                    piece = cell.leaf(name)
+                    if sent is None or name == "output" or cell.writing or _is_news(sent, f"{cell.id}-{name}", piece):
+                        pieces.append(piece)
             if cell.is_crowd and not self.tree.outline.was_crowd(*key, self.start):
                 pieces.append(cell.leaf("children"))  # its short list becomes a summary and a closed list
         return pieces
@@ -191,6 +206,16 @@ def _append(node: CallNode | CellNode) -> str:
     partial = "_cell" if isinstance(node, CellNode) else "_call"
     item = render_to_string(f"analyses/{partial}.html", {node.kind: node})
     return render_to_string("analyses/_append.html", {"target": target, "item": item})
+
+
+def _is_news(sent: dict[str, int], leaf: str, html: str) -> bool:
+    """Whether this leaf has changed since it last went out; a cell's code is long and outlives many of its writes."""
+    digest = hash(html)
+    known = sent.pop(leaf, None)
+    sent[leaf] = digest
+    if len(sent) > SENT_MOST:
+        del sent[next(iter(sent))]
+    return known != digest
 
 
 def mark(start: int, end: int) -> str:

@@ -136,6 +136,11 @@ document.addEventListener("click", event => {
   if (whole) { const node = whole.closest(ITEM); whole.closest(".whole").replaceChildren(); go(node); }
   const more = at("li.more > button");
   if (more) { folds[more.closest("li").id] = true; remember(sessionStorage, "folds:" + location.pathname, JSON.stringify(folds)); }
+  const chip = at("[data-shows]");
+  if (chip) {
+    document.querySelector(chip.getAttribute("hx-target")).dataset.shows = chip.dataset.shows;
+    for (const other of $$("[data-shows]", chip.parentElement)) other.ariaPressed = String(other === chip);
+  }
   const sorter = at("[data-sortable] .sort");
   if (sorter) sort(sorter.closest("th"));
 });
@@ -289,7 +294,10 @@ if (run) {
       mark.remove();
     }
     const list = event.detail.target?.closest?.(".children") ?? $(".children", event.detail.target ?? document.createElement("p"));
-    if (list) inOrder(list);
+    if (list && !list.dataset.shows) inOrder(list);
+    const gone = [...opened.keys()].filter(name => !document.getElementById(`call-${name.slice(1)}`));
+    for (const name of gone) opened.delete(name);
+    if (gone.length) socket?.send(JSON.stringify({ close: gone }));
     if (Object.keys(fresh).length) socket?.send(JSON.stringify({ open: fresh }));
     tick();
     if (tree?.contains(event.detail.target)) refold(event.detail.target);

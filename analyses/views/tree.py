@@ -49,14 +49,15 @@ def call_cells(request: HttpRequest, call: int, **where: str) -> HttpResponse:
 
 @require_safe
 def cell_children(request: HttpRequest, call: int, cell: int, **where: str) -> HttpResponse:
-    """A page of a crowd of child calls, in call order, from the one after ``after``."""
+    """Child calls of a crowd: in call order from the one after ``after``, or the first of another choice."""
     run = watched_run(request, **where)
     outline = Outline.of(run)
     if call not in outline.calls:
         raise Http404
+    show = request.GET.get("show", "")
     after = request.GET.get("after", "0")
     start = int(after) if re.fullmatch(r"\d{1,9}", after) else 0
-    numbers = [number for number in outline.children(call, cell) if number > start]
+    numbers = _chosen(outline, call, cell, show) if show else [n for n in outline.children(call, cell) if n > start]
     tree = Tree(outline)
     tree.add_calls(numbers[:PAGE], answers=False)
     tree.add_cells(body_cells(outline, [call]).filter(number=cell).only("call_number", "number", "status"))
@@ -70,10 +71,25 @@ def cell_children(request: HttpRequest, call: int, cell: int, **where: str) -> H
         "scopes": [f"c{node.row.number}" for node in shown],
         "after": shown[-1].row.number if shown else start,
         "left": len(numbers) - len(shown),
+        "show": show,
         "open": not run.ended and not parent.over,
         "seq": run.seq,
     }
     return render(request, "analyses/_children_part.html", context)
+
+
+def _chosen(outline: Outline, call: int, cell: int, show: str) -> list[int]:
+    """A crowd as it is now, by status or by size; a call that changes later stays where it is listed."""
+    entries = [outline.calls[number] for number in outline.children(call, cell)]
+    if show == "failed":
+        entries = [entry for entry in entries if entry.ended and entry.status != "done"]
+    elif show == "running":
+        entries = [entry for entry in entries if not entry.ended and entry.status != "queued"]
+    elif show == "slowest":
+        entries.sort(key=lambda entry: -(entry.seconds or 0.0))
+    elif show == "costliest":
+        entries.sort(key=lambda entry: (-entry.all_cost, -entry.all_tokens))
+    return [entry.number for entry in entries]
 
 
 @require_safe

@@ -48,6 +48,23 @@ def test_changed_cell_has_its_leaves_replaced_and_no_container() -> None:
     assert not {"cell-4-1", "call-4", "call-4-cells", "call-4-body", "tree"} & set(found)
 
 
+def test_code_that_followers_hold_is_not_sent_again() -> None:
+    run = make_run(shape="running")
+    rows = Rows(run)
+    cell = rows.turn(run.call_set.get(number=1))
+    painter = Painter(run)
+    at = painter.seq
+    rows.reply(cell)
+    painter.advance()
+    assert "cell-1-5-code" in tops("".join(painter.frames(at, {}, following=True)))
+    at = painter.seq
+    rows.ran(cell)
+    painter.advance()
+    assert not {"cell-1-5-code", "cell-1-5-reply"} & set(tops("".join(painter.frames(at, {}, following=True))))
+    assert "cell-1-5-output" in tops("".join(painter.frames(at, {}, following=True)))
+    assert "cell-1-5-code" in tops("".join(painter.frames(at, {})))  # who comes back gets it all
+
+
 def test_frame_says_where_it_begins_and_ends() -> None:
     run = make_run(shape="running")
     assert painted(run, 7).endswith(f'<span id="run-seq" hidden data-seq="{run.seq}" data-from="7"></span>')

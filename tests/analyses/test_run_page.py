@@ -178,3 +178,32 @@ def test_path_of_a_call_leads_from_the_root_through_its_crowd() -> None:
     steps = cast.get(cast.alice, "c/60/path").json()
     assert [step["call"] for step in steps] == [1, 60]
     assert steps[1] | {"crowd": True, "cell": 4, "from": 1, "after": 59} == steps[1]
+
+
+@pytest.mark.parametrize(
+    ("show", "first", "count"), [("failed", "call-32", 4), ("running", "none now", 0), ("slowest", "call-", 50)]
+)
+def test_crowd_can_be_seen_by_status_and_by_size(show: str, first: str, count: int) -> None:
+    cast = Cast("crowd")
+    html = cast.get(cast.alice, f"c/1/4/children?show={show}").content.decode()
+    assert html.count('class="call"') == count and first in html
+
+
+def test_search_finds_code_output_and_answers_and_links_to_them() -> None:
+    cast = Cast()
+    html = cast.get(cast.alice, "search?q=batch_llm").content.decode()
+    assert 'href="#cell-1-4-L2"' in html and "<mark>batch_llm</mark>" in html
+    assert 'href="#cell-1-2"' in cast.get(cast.alice, "search?q=a+letter").content.decode()
+    assert 'href="#call-3"' in cast.get(cast.alice, "search?q=limit+of+20").content.decode()
+    assert "Nothing in code" in cast.get(cast.alice, "search?q=%3Cb%3Enowhere").content.decode()
+    assert b"<b>nowhere" not in cast.get(cast.alice, "search?q=%3Cb%3Enowhere").content
+
+
+def test_inspector_shows_variables_and_the_messages_sent_at_a_turn() -> None:
+    cast = Cast()
+    html = cast.get(cast.alice, "c/1/2/inspect").content.decode()
+    assert "hits" in html and "list · list[31]" in html
+    assert html.count('class="message"') == 3  # the probe, the first reply, the first output
+    assert cast.get(cast.alice, "c/1/inspect").status_code == 200
+    assert cast.get(cast.alice, "c/1/99/inspect").status_code == 404
+    assert cast.get(cast.charlie, "c/1/2/inspect").status_code == 404

@@ -50,7 +50,7 @@ class Film:
             before = painter.seq
             painter.advance()
             if painter.seq > before:
-                self.next[before] = painter.frames(before, {})
+                self.next[before] = painter.frames(before, {}, following=True)
             response = client.get(self.path)
             assert response.status_code == 200
             self.headers = headers_of(response)
@@ -275,3 +275,19 @@ def test_page_has_no_fault_that_axe_finds_and_no_sideways_scrolling(scheme: str,
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         found = Axe().run(page)
         assert found.violations_count == 0, found.generate_report()
+
+
+def test_search_and_inspector_follow_the_keys() -> None:
+    film = Film("done", "search?q=batch_llm", "c/1/4/inspect", "c/1/1/inspect")
+    with opened(film, film.end) as page:
+        page.focus("#call-1")
+        page.keyboard.press("/")
+        page.keyboard.type("batch_llm")
+        page.click("#found .hit[href='#cell-1-4-L2']")
+        page.wait_for_function("() => document.activeElement.id === 'cell-1-4'")
+        page.wait_for_selector("#variables .var")
+        page.keyboard.press("m")
+        assert page.locator("#messages").is_visible() and not page.locator("#variables").is_visible()
+        page.click("#cell-1-1 .what")
+        page.wait_for_function("() => document.querySelector('.inspector-of b')?.textContent === 'call 1, cell 1'")
+        assert page.locator("#messages").is_visible()  # the panel chosen stays chosen
