@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,20 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
         one.wait_until_well()
         yield one
     finally:
+        one.end()
+
+
+@pytest.fixture
+def launch() -> Iterator[Callable[..., Instance]]:
+    """Start an instance that is gone after the test, whatever became of the test."""
+    launched: list[Instance] = []
+
+    def start(*arguments: Any, **environment: str) -> Instance:
+        launched.append(Instance(*arguments, **environment))
+        return launched[-1].start()
+
+    yield start
+    for one in launched:
         one.end()
 
 
@@ -86,27 +101,25 @@ def test_what_it_keeps_is_closed_to_others(instance: Instance) -> None:
         assert probe.connect_ex(("127.0.0.1", 6379)), "Valkey listens on its Unix socket alone"
 
 
-def test_ctrl_c_ends_everything_and_a_second_start_is_quick(tmp_path: Path) -> None:
-    first = Instance(tmp_path / "da ta#%s").start()  # a path that tools like to take for something else
+def test_ctrl_c_ends_everything_and_a_second_start_is_quick(tmp_path: Path, launch: Callable[..., Instance]) -> None:
+    first = launch(tmp_path / "da ta#%s")  # a path that tools like to take for something else
     first.wait_for_line(r"rlmweb is at ")
     first.wait_until_well()
     assert set(first.programs()) == {"web", "worker", "valkey"}
     assert first.end(signal.SIGINT) < 5
 
-    second = Instance(first.data)
     started = time.monotonic()
-    second.start().wait_for_line(r"rlmweb is at ")
-    quick = time.monotonic() - started
-    try:
-        assert second.get("/accounts/login/")[0] == 200
-        assert not any("owner@" in line for line in second.lines), "the password is said once"
-    finally:
-        second.end()
-    assert quick < 10, "5 s on a machine that does nothing else; tests leave some room"
+    second = launch(first.data)
+    second.wait_for_line(r"rlmweb is at ")
+    seconds, cpu_seconds = time.monotonic() - started, second.cpu_seconds()
+    assert second.get("/accounts/login/")[0] == 200
+    assert not any("owner@" in line for line in second.lines), "the password is said once"
+    # On two cores that do nothing else it takes 2 s; where other tests run beside, CPU says it.
+    assert seconds < 5 or cpu_seconds < 5, (seconds, cpu_seconds)
 
 
-def test_a_run_killed_outright_leaves_nothing_behind(tmp_path: Path) -> None:
-    one = Instance(tmp_path / "data").start()
+def test_a_run_killed_outright_leaves_nothing_behind(tmp_path: Path, launch: Callable[..., Instance]) -> None:
+    one = launch(tmp_path / "data")
     one.wait_for_line(r"rlmweb is at ")
     one.wait_until_well()
     assert one.end(signal.SIGKILL) < 5
@@ -170,7 +183,7 @@ def manage(instance: Instance, code: str) -> str:
 
 
 def test_ctrl_c_closes_the_runs_under_way_and_keeps_what_they_have(
-    tmp_path: Path, scripted: Callable[..., Scripted]
+    tmp_path: Path, launch: Callable[..., Instance], scripted: Callable[..., Scripted]
 ) -> None:
     """One waits for a model that is silent, one is in a cell that never ends: neither holds up the end."""
     fence = "```"
@@ -183,28 +196,24 @@ def test_ctrl_c_closes_the_runs_under_way_and_keeps_what_they_have(
             "replies": [f"{fence}repl\nprint('so far')\n{fence}"],
         }
     )
-    one = Instance(
-        tmp_path / "data", OPENAI_BASE_URL=endpoint.base_url, OPENAI_API_KEY="none", OPENAI_MODEL="m"
-    ).start()
-    try:
-        one.wait_for_line(r"rlmweb is at ")
-        one.wait_until_well()
-        manage(
-            one,
-            "from analyses.actions import start_run; from workspaces.local import local_owner\n"
-            "user, _ = local_owner(); workspace = user.memberships.first().workspace\n"
-            "for question in ('a silent model', 'an endless cell'):\n"
-            "    start_run(workspace, user, question=question)",
-        )
-        under_way = (
-            "from analyses.models import Cell, Run\n"
-            "print(*Run.objects.order_by('pk').values_list('status', flat=True), Cell.objects.count())"
-        )
-        wait_until(
-            lambda: manage(one, under_way).split() == ["running", "running", "4"], 40, lambda: manage(one, under_way)
-        )
-    finally:
-        took = one.end(signal.SIGINT)
+    one = launch(tmp_path / "data", OPENAI_BASE_URL=endpoint.base_url, OPENAI_API_KEY="none", OPENAI_MODEL="m")
+    one.wait_for_line(r"rlmweb is at ")
+    one.wait_until_well()
+    manage(
+        one,
+        "from analyses.actions import start_run; from workspaces.local import local_owner\n"
+        "user, _ = local_owner(); workspace = user.memberships.first().workspace\n"
+        "for question in ('a silent model', 'an endless cell'):\n"
+        "    start_run(workspace, user, question=question)",
+    )
+    under_way = (
+        "from analyses.models import Cell, Run\n"
+        "print(*Run.objects.order_by('pk').values_list('status', flat=True), Cell.objects.count())"
+    )
+    wait_until(
+        lambda: manage(one, under_way).split() == ["running", "running", "4"], 40, lambda: manage(one, under_way)
+    )
+    took = one.end(signal.SIGINT)
     assert took < 5
     assert set(manage(one, under_way).split()[:2]) <= {"stopped", "queued"}, "closed, or given back"
     kept = manage(
