@@ -4,7 +4,8 @@ from sandbox.errors import HostError, SandboxError, SandboxUnavailable
 from sandbox.jail import Jail
 from sandbox.limits import ReplLimits
 from sandbox.pool import JailPool
-from sandbox.repl import CellResult, HostRequest, Repl, Variable
+from sandbox.repl import Repl
+from sandbox.results import CellResult, HostRequest, Variable
 from sandbox.values import CrossingError, Value
 
 __all__ = [

@@ -17,7 +17,8 @@ from sandbox.jail import Jail
 from sandbox.launcher import BACKENDS
 from sandbox.limits import ReplLimits
 from sandbox.pool import JailPool
-from sandbox.repl import CellResult, HostRequest, Repl
+from sandbox.repl import Repl
+from sandbox.results import CellResult, HostRequest
 from sandbox.values import Value
 
 

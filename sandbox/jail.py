@@ -19,7 +19,9 @@ from typing import Any
 from sandbox.errors import SandboxError, SandboxUnavailable
 from sandbox.launcher import Launched, launch
 from sandbox.limits import ReplLimits
-from sandbox.repl import REQUESTS, OnRequest, Repl
+from sandbox.repl import Repl
+from sandbox.requests import NAMES
+from sandbox.results import OnRequest
 from sandbox.values import Value
 
 READY_SECONDS = 60.0
@@ -87,8 +89,8 @@ class Jail:
         on_request: OnRequest | None = None,
     ) -> Repl:
         """Fork a REPL with ``context`` in it. Raises SandboxError where the context does not fit or a tool does not run."""
-        if functions not in REQUESTS:
-            raise ValueError(f"there are no functions {functions!r}; there are {', '.join(REQUESTS)}")
+        if functions not in NAMES:
+            raise ValueError(f"there are no functions {functions!r}; there are {', '.join(NAMES)}")
         if not self.alive:
             raise SandboxError("this jail has ended")
         memory = context.memory
@@ -137,8 +139,7 @@ class Jail:
 
     async def _close(self) -> None:
         for repl in list(self.repls.values()):
-            repl._closed = True
-            repl._finish("closed")
+            repl.abandon()
         self._forget_control()
         try:
             for attempt in range(2):

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from sandbox.guest.crossing import TAG, Decoder, zone_from
+from sandbox.guest.crossing import TAG
+from sandbox.guest.decoding import Decoder, zone_from
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000, "m": 1 / 60, "h": 1 / 3600, "D": 1 / 86400, "W": 1 / 604800}

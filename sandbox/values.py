@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sandbox.guest.crossing import INLINE_BYTES, TAG, CrossingError, Encoder, parse
+from sandbox.guest.crossing import INLINE_BYTES, TAG, CrossingError, Encoder
+from sandbox.guest.decoding import parse
 from sandbox.memory import Memory
 from sandbox.plain import Display, Tables, clean
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import bigtext
-from .crossing import TAG, CrossingError, Decoder, Encoder, zone_from, zone_of
+from .crossing import TAG, CrossingError, Encoder, zone_of
+from .decoding import Decoder, zone_from
 
 MASKED = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64", "boolean")
 
