@@ -32,7 +32,7 @@ PASSAGE = 600  # characters after which the end of a line ends a passage
 PASSAGE_MOST = 1200
 HITS = 50
 AT_ONCE = 16 << 20  # bytes of text that a request indexes itself; more is done beside it
-SNIPPET = 110  # characters to each side of what was found
+BEFORE, AFTER = 40, 160  # characters shown around what was found: a phone shows two lines
 QUERY_MOST = 200
 FORM = "1"  # of the index: another number, and all are built again
 
@@ -147,8 +147,8 @@ def _shown(version: CorpusVersion, rows: list[tuple[int, int, int, int]], terms:
             a, b = min(spans) if spans else (0, min(len(passage), 40))
             yield Found(
                 position, titles.get(position, ""), character + a, character + b,
-                ("…" if a > SNIPPET else "") + passage[max(0, a - SNIPPET) : a], passage[a:b],
-                passage[b : b + SNIPPET] + ("…" if b + SNIPPET < len(passage) else ""),
+                ("…" if a > BEFORE else "") + passage[max(0, a - BEFORE) : a], passage[a:b],
+                passage[b : b + AFTER] + ("…" if b + AFTER < len(passage) else ""),
             )  # fmt: skip
 
 

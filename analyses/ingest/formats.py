@@ -86,7 +86,15 @@ def _text(source: Path, name: str, sha: str, form: str) -> Extracted:
     if form == "json" and not first.tail and not _is_json(first.head):
         notes.append("It is not valid JSON; kept as text.")
     title, about = meta.about(form, name, first.head, first.tail)
-    return Extracted(text, size, how.characters, title, form, how.encoding, about, notes=tuple(notes))
+    marks = ""
+    if "minutes" in about:  # set with moments, as a transcript is
+        again = Decoding(how.codec, how.skip, verified=how.verified)
+        marks = _keep_marks(meta.marks_of(pieces(source, again)))
+    return Extracted(text, size, how.characters, title, form, how.encoding, about, marks, tuple(notes))
+
+
+def _keep_marks(marks: list[tuple[int, int]]) -> str:
+    return blobs.put(json.dumps({"kind": "time", "marks": marks}, separators=(",", ":")).encode(), lazy=True)
 
 
 @dataclass
@@ -156,7 +164,7 @@ def _transcript(source: Path, name: str, sha: str, form: str) -> Extracted:
                 f"No cues were found in it: a {form.upper()} file has lines such as 00:01:02.000 --> 00:01:05.000."
             )
         text, size = blob.commit(), blob.size
-    marks = blobs.put(json.dumps({"kind": "time", "marks": told.marks}, separators=(",", ":")).encode(), lazy=True)
+    marks = _keep_marks(told.marks)
     about: dict[str, Any] = {
         "format": form,
         "minutes": round(told.last / 60_000, 1),

@@ -7,6 +7,7 @@ import datetime
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 
 HEAD = 1 << 18  # characters looked at
 TITLE_MOST = 300
+MARKS_MOST = 200_000
 FRONT_MOST = 1 << 14  # characters of front matter
 
 FRONT = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*$\n?", re.DOTALL | re.MULTILINE)
@@ -28,6 +30,9 @@ MOMENT = re.compile(r"(?:^|\[)(?:(\d{1,2}):)?(\d{1,2}):(\d{2})(?:\.\d+)?(?=\\?\]
 ORDINAL = re.compile(r"(\d)(st|nd|rd|th)\b")
 DATES = ("%B %d, %Y", "%b %d, %Y", "%d %B %Y", "%d %b %Y", "%Y/%m/%d", "%d.%m.%Y")
 NOT_A_NAME = {
+    "break",
+    "music",
+    "transcript",
     "note",
     "http",
     "https",
@@ -130,6 +135,8 @@ def plain_meta(front: dict[str, Any]) -> dict[str, Any]:
 def speakers_of(head: str) -> list[str]:
     """Who speaks, by how often: "**Name:** …" turns, or "Name: …" ones where the text is made of them."""
     bold = Counter(" ".join(name.split()) for name in BOLD_TURN.findall(head))
+    for name in [name for name in bold if name.lower() in NOT_A_NAME]:
+        del bold[name]
     if bold:
         return [name for name, _ in bold.most_common(30)]
     plain = Counter(PLAIN_TURN.findall(head))
@@ -148,6 +155,33 @@ def minutes_of(text: str) -> float | None:
     if len(moments) < 5 or sum(b >= a for a, b in zip(moments, moments[1:], strict=False)) < 0.9 * (len(moments) - 1):
         return None
     return round(max(moments) / 60, 1)
+
+
+def marks_of(pieces: Iterable[str]) -> list[tuple[int, int]]:
+    """Where in a text its written moments stand: (character, ms), for those in rising order.
+
+    Looked for line by line: a moment is never torn by the edge of a piece.
+    """
+    marks: list[tuple[int, int]] = []
+    at, rest = 0, ""
+    for piece in _with_end(pieces):
+        text = rest + piece
+        cut = text.rfind("\n") + 1 if piece else len(text)
+        for found in MOMENT.finditer(text, 0, cut):
+            hours, minutes, seconds = (int(part or 0) for part in found.groups())
+            ms = ((hours * 60 + minutes) * 60 + seconds) * 1000
+            if seconds < 60 and (not marks or ms >= marks[-1][1]) and len(marks) < MARKS_MOST:
+                marks.append((at + found.start(), ms))
+        at += cut
+        rest = text[cut:]
+        if len(rest) > 4_000_000:
+            return marks  # no transcript has such lines
+    return marks
+
+
+def _with_end(pieces: Iterable[str]) -> Iterator[str]:
+    yield from pieces
+    yield ""
 
 
 def about(form: str, name: str, head: str, tail: str = "") -> tuple[str, dict[str, Any]]:

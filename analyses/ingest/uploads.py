@@ -457,19 +457,14 @@ class Intake:
             )
             for row in fresh
         ]  # fmt: skip
-        corpus = upload.corpus
-        made = corpus is None
-        if corpus is None:
-            name = upload.name or self._name_for(fresh)
-            corpus = Corpus.objects.create(workspace=upload.workspace, name=name, created_by=upload.created_by)
-        try:
-            version = versions.make(
-                corpus, lambda old: [*old, *new], upload.created_by, also=self._packed(corpus, fresh)
-            )
-        except BaseException:
-            if made:
-                corpus.delete()  # nothing is half-kept
-            raise
+        name = upload.name or self._name_for(fresh)
+
+        def create() -> Corpus:
+            return Corpus.objects.create(workspace=upload.workspace, name=name, created_by=upload.created_by)
+
+        version = versions.make(
+            upload.corpus or create, lambda old: [*old, *new], upload.created_by, also=self._packed(fresh)
+        )
         # The texts are in the pack now.
         loose.let_go(row_text for row_text in (piece.source for piece in new) if row_text != version.text)
 
@@ -481,14 +476,14 @@ class Intake:
             why = trouble(error).replace("this file", "this upload")
         Upload.objects.filter(pk=self.upload.pk).update(reason=why, finished_at=timezone.now())
 
-    def _packed(self, corpus: Corpus, fresh: Iterable[UploadFile]) -> Any:
+    def _packed(self, fresh: Iterable[UploadFile]) -> Any:
         pks = [row.pk for row in fresh]
 
         def also(version: CorpusVersion) -> None:
             self.lease.check()
             for at in range(0, len(pks), 500):
                 UploadFile.objects.filter(pk__in=pks[at : at + 500]).update(text="")
-            self.upload.corpus, self.upload.version = corpus, version
+            self.upload.corpus, self.upload.version = version.corpus, version
             self._end()
 
         return also

@@ -79,7 +79,7 @@ def pack(pieces: Sequence[Piece]) -> tuple[str, int]:
 
 
 def make(
-    corpus: Corpus,
+    corpus: Corpus | Callable[[], Corpus],
     change: Callable[[list[Piece]], list[Piece]],
     user: Any,
     *,
@@ -87,10 +87,11 @@ def make(
 ) -> CorpusVersion:
     """A new version: `change` turns the latest version's documents into the new one's; `also` runs in the transaction.
 
+    Of a corpus that is not there yet, what makes it: a corpus and its first version appear together.
     Packing may take seconds and holds no lock: where another version came first meanwhile, it is done again on that one.
     """
     for _ in range(20):
-        base = corpus.latest
+        base = corpus.latest if isinstance(corpus, Corpus) else None
         pieces = change(pieces_of(base))
         if not pieces:
             raise Empty("A corpus keeps at least one document.")
@@ -98,10 +99,11 @@ def make(
         blobs.settle()  # the rows below will name blobs that were written lazily
         try:
             with transaction.atomic():
-                number = (corpus.latest.number if corpus.latest else 0) + 1
+                held = corpus if isinstance(corpus, Corpus) else corpus()
+                number = (held.latest.number if held.latest else 0) + 1
                 if number != (base.number if base else 0) + 1:
                     continue
-                version = corpus.versions.create(
+                version = held.versions.create(
                     number=number,
                     text=text,
                     document_count=len(pieces),
@@ -114,10 +116,10 @@ def make(
                     also(version)
                 return version
         except IntegrityError:
-            if corpus.versions.filter(number=(base.number if base else 0) + 1).exists():
+            if isinstance(corpus, Corpus) and corpus.versions.filter(number=(base.number if base else 0) + 1).exists():
                 continue  # another version took the number
             raise
-    raise RuntimeError(f"corpus {corpus.pk} changes all the time: no version could be made")
+    raise RuntimeError(f"{corpus} changes all the time: no version could be made")
 
 
 def _rows(version: CorpusVersion, pieces: Sequence[Piece]) -> list[Document]:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyses import blobs
@@ -92,6 +92,7 @@ def test_transcript_without_cues_is_refused(text: str, tmp_path: Path) -> None:
         take(text, "a.vtt", tmp_path)
 
 
+@settings(deadline=None)
 @given(
     cues=st.lists(
         st.tuples(
@@ -182,6 +183,25 @@ def test_speakers_are_told_by_bold_turns(tmp_path: Path) -> None:
 def test_prose_with_colons_has_no_speakers(tmp_path: Path) -> None:
     _, found = take("Note: one.\nNote: two.\n" + "Words without any.\n" * 50, "a.txt", tmp_path)
     assert "speakers" not in found.meta
+
+
+def test_moments_written_in_a_text_are_its_marks(tmp_path: Path) -> None:
+    lines = [f"00:{minute:02}:07 Zwölf said 99:99 then\n" for minute in range(8)]
+    text, found = take("Intro.\n" + "".join(lines), "a.txt", tmp_path)
+    marks = json.loads(blobs.read(found.marks))["marks"]
+    assert [ms for _, ms in marks] == [minute * 60_000 + 7000 for minute in range(8)]
+    assert all(text[place:].startswith("00:0") for place, _ in marks)
+    assert found.meta["minutes"] == 7.1
+    text, found = take("".join(f"**Ann:** \\[{n}:05\\] words\n\n" for n in range(1, 9)), "a.md", tmp_path)
+    assert len(json.loads(blobs.read(found.marks))["marks"]) == 8
+    assert not take("At 10:30 we met.\nNothing more.\n", "a.txt", tmp_path)[1].marks
+
+
+def test_marks_are_found_across_the_edges_of_pieces() -> None:
+    text = "".join(f"00:00:{second:02} words\n" for second in range(60))
+    for size in (1, 7, 100):
+        pieces = [text[at : at + size] for at in range(0, len(text), size)]
+        assert meta.marks_of(pieces) == [(second * 15, second * 1000) for second in range(60)]
 
 
 def test_table_names_its_columns(tmp_path: Path) -> None:

@@ -193,6 +193,17 @@ def test_adding_files_makes_a_new_version_and_leaves_the_old(workspace: Any) -> 
     assert texts(first) == ["bee", "sea"]
 
 
+def test_corpus_and_its_first_version_appear_together(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> Any:
+        assert not Corpus.objects.exists()  # nothing to be found, should the worker die here
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(versions, "pack", killed)
+    with pytest.raises(KeyboardInterrupt):
+        upload(workspace, {"a.txt": b"one", "b.txt": b"two"})
+    assert not Corpus.objects.exists()
+
+
 def test_upload_of_nothing_new_changes_nothing(workspace: Any) -> None:
     first = upload(workspace, {"b.txt": b"bee"}).version
     assert first

@@ -162,4 +162,4 @@ def test_search_over_megabytes_is_quick(cast: Cast) -> None:
     began = time.perf_counter()
     for _ in range(10):
         assert search.search(made, "needle1").total == 8
-    assert (time.perf_counter() - began) / 10 < 0.1
+    assert (time.perf_counter() - began) / 10 < 0.5  # benchmarks/ingest.py has the figure
