@@ -80,13 +80,14 @@ def test_any_range_of_any_text_is_shown_exactly(data: Any) -> None:
 def test_windows_follow_each_other_without_gap_or_overlap(unit: str) -> None:
     text = unit * 6000
     doc = document(text, before="ß")
-    at, pieces = 0, []
+    at: int | None = 0
+    pieces = []
     while at is not None:
         start, end, piece = Text(doc).around(at, before=0)
         assert start == at
         assert len(piece) <= WINDOW + LINE_MOST
         pieces.append(piece)
-        at = Window.of(doc, {"at": str(at)}).next  # type: ignore[assignment]
+        at = Window.of(doc, {"at": str(at)}).next
     assert "".join(pieces) == text
 
 
