@@ -14,6 +14,7 @@ from analyses.outline import Entry, Outline
 LANES = 8  # rows of bars for the child calls of a depth
 SINGLY = 300  # calls drawn one by one; more are drawn as how many were under way
 BINS = 240
+SLACK = 0.02  # seconds: a call that ended so shortly before another began is what that one waited for
 LANE, TOP = 10, 26  # pixels
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
@@ -61,7 +62,7 @@ class Timeline:
         known = [time for entry in entries for time in (entry.started, entry.finished) if time]
         known += [time for cell in cells for time in cell[:3] if time]
         span = max(0.1, max(known) - begin)
-        scale = 100 / span
+        critical = critical_path(outline)
         bars = _root(cells, begin, span)
         bands = [Band("call 1", 0)]
         y = TOP
@@ -70,7 +71,10 @@ class Timeline:
             level = [entry for entry in entries if entry.depth == depth and entry.started]
             if not level:
                 continue
-            drawn, lanes = (_singly if len(level) <= SINGLY else _summed)(level, begin, span, scale, y)
+            if len(level) <= SINGLY:
+                drawn, lanes = _singly(level, begin, span, y, critical)
+            else:
+                drawn, lanes = _summed(level, begin, span, y)
             bars += drawn
             bands.append(Band(f"{len(level):,} call{'s' if len(level) > 1 else ''} at depth {depth}", y))
             y += max(2, lanes) * LANE + 6
@@ -85,6 +89,23 @@ class Timeline:
         return render_to_string("analyses/_timeline_plot.html", {"timeline": self})
 
 
+def critical_path(outline: Outline) -> set[int]:
+    """The calls that the run's end waited for: of each cell the child that ended last, the one it waited for, and so on."""
+    found: set[int] = set()
+    stack = [1]
+    while stack:
+        for numbers in outline.calls[stack.pop()].children.values():
+            ended = [outline.calls[number] for number in numbers if outline.calls[number].finished]
+            ended.sort(key=lambda entry: (entry.finished or 0.0, entry.number), reverse=True)
+            until = float("inf")
+            for entry in ended:
+                if (entry.finished or 0.0) <= until + SLACK:
+                    found.add(entry.number)
+                    stack.append(entry.number)
+                    until = entry.started or entry.queued
+    return found
+
+
 def _root(cells: list[tuple[Any, ...]], begin: float, span: float) -> list[Bar]:
     bars = []
     scale = 100 / span
@@ -92,12 +113,14 @@ def _root(cells: list[tuple[Any, ...]], begin: float, span: float) -> list[Bar]:
         x = max(0.0, started - begin)
         written = (replied or ended or begin + span) - begin
         bars.append(_bar("v-model", x, written - x, scale, 2, 14, 1))
+        bars.append(_bar("v-crit", x, written - x, scale, 17, 1.5))
         if replied and status != "writing":
             over = (ended or begin + span) - begin
             if waited > 0.5 * max(seconds, 0.001) or status == "waiting":
                 bars.append(_bar("v-wait", written, over - written, scale, 8, 2, 1))
             else:
                 bars.append(_bar("v-fail" if status == "error" else "v-exec", written, over - written, scale, 5, 8, 1))
+                bars.append(_bar("v-crit", written, over - written, scale, 17, 1.5))
     return bars
 
 
@@ -105,8 +128,9 @@ def _bar(css: str, start: float, length: float, scale: float, y: float, height: 
     return Bar(css, round(start * scale, 2), round(max(0.1, length * scale), 2), y, height, call)
 
 
-def _singly(level: list[Entry], begin: float, span: float, scale: float, y: float) -> tuple[list[Bar], int]:
+def _singly(level: list[Entry], begin: float, span: float, y: float, critical: set[int]) -> tuple[list[Bar], int]:
     """Each call a bar in the first lane that is free."""
+    scale = 100 / span
     free: list[float] = []
     bars = []
     for entry in sorted(level, key=lambda one: (one.started or 0.0, one.number)):
@@ -121,6 +145,8 @@ def _singly(level: list[Entry], begin: float, span: float, scale: float, y: floa
         top = y + lane * LANE
         failed = entry.ended and entry.status != "done"
         bars.append(_bar("v-fail" if failed else "v-model", start, end - start, scale, top, 7, entry.number))
+        if entry.number in critical:
+            bars.append(_bar("v-crit", start, end - start, scale, top + 7.6, 1.5))
         if not failed and entry.exec_seconds > 0.02 * span:
             bars.append(
                 _bar(
@@ -135,7 +161,7 @@ def _singly(level: list[Entry], begin: float, span: float, scale: float, y: floa
     return bars, len(free)
 
 
-def _summed(level: list[Entry], begin: float, span: float, scale: float, y: float) -> tuple[list[Bar], int]:
+def _summed(level: list[Entry], begin: float, span: float, y: float) -> tuple[list[Bar], int]:
     """Too many to draw: how many were under way, over time."""
     change = [0] * (BINS + 1)
     for entry in level:

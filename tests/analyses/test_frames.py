@@ -8,7 +8,9 @@ import pytest
 
 from analyses import frames
 from analyses.frames import Painter
+from analyses.outline import Outline
 from analyses.texts import clean
+from analyses.timeline import critical_path
 from tests.factories import Rows, make_cell, make_run
 from tests.htmlcheck import is_inert
 
@@ -162,3 +164,18 @@ def test_what_a_cell_printed_is_escaped_in_every_leaf() -> None:
     html = painted(run, 0)
     assert is_inert(html) and "\x1b" not in html and "\u202e" not in html
     assert "&lt;script&gt;alert(1)" in html
+
+
+def test_critical_path_is_the_chain_that_the_end_waited_for() -> None:
+    run = make_run()
+    rows = Rows(run)
+    rows.begin()
+    root = rows.call()
+    rows.start(root)
+    rows.turn(root)
+    made = [rows.call(root, 1) for _ in range(4)]
+    times = [(0, 5), (0, 3), (3, 9), (5, 8)]  # two lanes: 2 then 5, 3 then 4; 4 ends last, having waited for 3
+    for call, (start, end) in zip(made, times, strict=True):
+        rows.change(call, status="done", started_at=1000.0 + start, finished_at=1000.0 + end)
+    run.refresh_from_db()
+    assert critical_path(Outline.of(run)) == {3, 4}

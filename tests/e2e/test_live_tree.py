@@ -144,7 +144,8 @@ def opened(film: Film, start: int, script: str = "", **context: Any) -> Iterator
     with chromium() as browser:
         page = browser.new_context(**context).new_page()
         page.add_init_script(SOCKET + script)
-        complaints = serve(page, lambda path: film.parts.get(path, (film.pages[start], film.headers)))
+        answers = {film.path: (film.pages[start], film.headers)} | film.parts
+        complaints = serve(page, lambda path: answers.get(path, ("", {})))
         page.goto(SITE + film.path)
         page.wait_for_function("() => window.htmx && document.readyState === 'complete'")
         yield page
