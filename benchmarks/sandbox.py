@@ -69,7 +69,10 @@ async def cells(jail: Jail) -> float:
 
 
 def pss(pid: int, key: str = "Pss:") -> float:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it has just ended
+        return 0.0
     return sum(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
 
 
@@ -77,10 +80,12 @@ def descendants(pid: int) -> list[int]:
     found, todo = [], [pid]
     while todo:
         parent = todo.pop()
-        for thread in Path(f"/proc/{parent}/task").iterdir():
-            children = [int(c) for c in (thread / "children").read_text().split()]
-            found += children
-            todo += children
+        try:
+            children = [int(c) for t in Path(f"/proc/{parent}/task").iterdir() for c in (t / "children").read_text().split()]
+        except OSError:
+            continue
+        found += children
+        todo += children
     return found
 
 
@@ -222,13 +227,44 @@ async def measure(backend: str) -> dict[str, float]:
     return figures
 
 
-async def soak(backend: str, cells_total: int = 10_000, children_total: int = 1_000) -> dict[str, Any]:
-    """Cells and children in one jail: what is left over must not grow."""
+def host() -> tuple[float, int]:
+    """Memory and open files of this process."""
+    gc.collect()
+    return pss(os.getpid()), len(list(Path("/proc/self/fd").iterdir()))
 
-    def host() -> tuple[float, int]:
-        gc.collect()
-        return pss(os.getpid()), len(list(Path("/proc/self/fd").iterdir()))
 
+def leftovers() -> int:
+    """Files and directories that a jail could leave behind: ours by name, firejail's by the pid of who is gone."""
+    own = [p for place in (tempfile.gettempdir(), "/dev/shm") for p in Path(place).glob("rlm*")]
+    homes = list(Path("/var/lib/rlmweb-sandbox").glob("*/*"))
+    dead = [p for p in Path("/run/firejail").glob("*/*") if p.name.isdigit() and not Path(f"/proc/{p.name}").exists()]
+    return len(own) + len(homes) + len(dead)
+
+
+async def soak_runs(backend: str, runs: int) -> dict[str, Any]:
+    """Whole runs, one after the other: a jail, a REPL with a context, a cell, the end."""
+    pool = JailPool(backend=backend, spare=0)
+    await (await pool.open()).close()
+    before, (memory, files) = leftovers(), host()
+    for _ in range(runs):
+        jail = await pool.open()
+        repl = await child(jail, Value.of("x" * 200_000))
+        await repl.run("FINAL(context)", 1)
+        await jail.close()
+    await pool.close()
+    after, (memory_after, files_after) = leftovers(), host()
+    zombies = [p for p in descendants(os.getpid()) if ") Z " in Path(f"/proc/{p}/stat").read_text()]
+    return {
+        "runs": runs,
+        "files_left": after - before,
+        "zombies": len(zombies),
+        "host_mb": [round(memory, 1), round(memory_after, 1)],
+        "host_files": [files, files_after],
+    }
+
+
+async def soak(backend: str, runs: int, cells_total: int = 10_000, children_total: int = 1_000) -> dict[str, Any]:
+    """Cells and children in one jail, then whole runs: what is left over must not grow."""
     pool = JailPool(backend=backend, spare=0)
     jail = await pool.open()
     root = jail._launched.process.pid
@@ -249,7 +285,13 @@ async def soak(backend: str, cells_total: int = 10_000, children_total: int = 1_
         samples.append({"host_mb": round(memory, 1), "host_files": files, "jail_mb": round(inside, 1), "processes": len(descendants(root))})
     took = time.perf_counter() - began
     await pool.close()
-    return {"seconds": round(took, 1), "cells": cells_total, "children": children_total, "samples": samples}
+    return {
+        "seconds": round(took, 1),
+        "cells": cells_total,
+        "children": children_total,
+        "samples": samples,
+        **await soak_runs(backend, runs),
+    }
 
 
 def main() -> int:
@@ -257,11 +299,12 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--backend", default="firejail")
     parser.add_argument("--soak", action="store_true", help="10,000 cells and 1,000 children instead of the figures")
+    parser.add_argument("--runs", type=int, default=50, help="whole runs of the soak; 1000 takes some minutes")
     parser.add_argument("--peers", action="store_true", help="also a Deno + Pyodide REPL, installed into a temporary directory")
     options = parser.parse_args()
     install()
     if options.soak:
-        print(json.dumps(asyncio.run(soak(options.backend)), indent=None if options.json else 2))
+        print(json.dumps(asyncio.run(soak(options.backend, options.runs)), indent=None if options.json else 2))
         return 0
     figures: dict[str, Any] = {k: round(v, 3) for k, v in asyncio.run(measure(options.backend)).items()}
     if options.peers:
