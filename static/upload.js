@@ -12,7 +12,7 @@ if (page && form) {
   let upload = form.dataset.upload; // the upload's address, "" until there is one
   let beginning = null, gone = false;
   const queue = [];                 // {id, file, path}
-  const flying = new Map();         // row's id → {sent, size}
+  const flying = new Map();         // row's id → {sent, size, taken: bytes of it that the server has counted}
   let done = 0, working = 0, telling = 0, started = 0;
   const speed = [];                 // [time, bytes sent] of the last seconds
 
@@ -29,7 +29,7 @@ if (page && form) {
       if (!box.hidden) box.querySelector("textarea").focus();
     }
   });
-  if (form.elements.pasted?.value) document.querySelector("#paste").hidden = false;
+  if (form.elements.pasted?.value.trim()) document.querySelector("#paste").hidden = false;
   for (const input of form.querySelectorAll("input[type=file]")) {
     input.addEventListener("change", () => {
       add([...input.files].map(file => ({ file, path: file.webkitRelativePath || file.name })));
@@ -190,7 +190,8 @@ if (page && form) {
         retryDelays: WAITS.map(seconds => seconds * 1000),
         headers: { "X-CSRFToken": token },
         storeFingerprintForResuming: false, // the row knows where it stands
-        onProgress: sent => { flying.set(id, { sent, size: file.size }); paint(); },
+        onProgress: sent => { flying.set(id, { sent, size: file.size, taken: flying.get(id)?.taken ?? sent }); paint(); },
+        onChunkComplete: (_, taken) => { flying.set(id, { sent: taken, size: file.size, taken }); paint(); },
         onShouldRetry: (error, turn) => {
           const status = error.originalResponse?.getStatus() ?? 0;
           if (status && status < 500 && ![409, 423, 429, 460].includes(status)) return false;
@@ -288,7 +289,8 @@ if (page && form) {
     const now = performance.now();
     speed.push([now, sent]);
     while (speed.length > 2 && now - speed[0][0] > 5000) speed.shift();
-    const onWay = [...flying.values()].reduce((sum, each) => sum + each.sent, 0);
+    // What the server has taken of a file it counts itself.
+    const onWay = [...flying.values()].reduce((sum, { sent: here, taken = 0 }) => sum + Math.max(0, here - taken), 0);
     const shown = Math.min(all, here + onWay);
     total.querySelector("progress").value = shown;
     total.querySelector("[data-bytes]").textContent = `${units(shown)} of ${units(all)}`;
