@@ -359,7 +359,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--rate", type=float, default=1.0, help="cells a second and run")
-    parser.add_argument("--role", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--role", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     given = parser.parse_args()
     match given.role:
         case None:
