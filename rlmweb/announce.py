@@ -50,6 +50,7 @@ def announce(address: str, host: str) -> None:
                 told = True
         time.sleep(0.1 if not told else 1)
     print(f"rlmweb is at {address}", flush=True)
+    started = time.monotonic()  # the worker may take its time after the page
     while not all(part["ok"] for part in parts.values()) and time.monotonic() < started + PATIENCE:
         time.sleep(1)
         with contextlib.suppress(Silent):
