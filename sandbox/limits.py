@@ -24,7 +24,7 @@ class ReplLimits:
     output_stop_bytes: int = 1 << 30  # of a cell's output, printed; then it is interrupted
     value_bytes: int = 256 << 20  # of one value that crosses
     requests: int = 10_000  # to the host, in one cell
-    start_seconds: float = 20.0  # until the REPL is ready, its context decoded
+    start_seconds: float = 60.0  # until the REPL is ready, its context decoded
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -57,6 +57,14 @@ class JailPool:
         self._fill()
         return jail
 
+    async def warm(self) -> None:
+        """Probe and start the spare jails before anyone asks: for a worker's start. Raises SandboxUnavailable as open does."""
+        if not self.probe:
+            async with self._probing:
+                if not self.probe:
+                    self._spares.append(await self._first())
+        self._fill()
+
     async def close(self) -> None:
         """End every jail, handed out or not."""
         self._closed = True

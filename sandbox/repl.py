@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from sandbox.jail import Jail
 
 CPU_BASE_SECONDS = 0.25
-EXIT_SECONDS = 0.5  # from the end of a wire to the news of the exit
-KILL_SECONDS = 2.0  # for the zygote to confirm a kill; then the whole jail goes
+EXIT_SECONDS = 2.0  # from the end of a wire to the news of the exit
+KILL_SECONDS = 5.0  # for the zygote to confirm a kill; then the whole jail goes
 
 
 class Repl:
@@ -152,7 +152,6 @@ class Repl:
                         return [Variable.of(row) for row in await asyncio.shield(self._rows)]
                 await self._signal(signal.SIGINT)
             self._late_rows += 1
-            await self._kill("time")
         except (ConnectionError, OSError, SandboxError):
             pass
         finally:

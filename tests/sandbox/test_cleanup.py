@@ -134,6 +134,17 @@ async def test_pool_goes_on_after_a_spare_jail_died() -> None:
     await pool.close()
 
 
+async def test_warm_pool_has_been_probed_and_has_a_spare() -> None:
+    pool = JailPool(spare=1)
+    await pool.warm()
+    assert pool.probe["ok"]
+    began = time.perf_counter()
+    jail = await pool.open()
+    assert time.perf_counter() - began < 0.1
+    assert jail.alive
+    await pool.close()
+
+
 async def test_spare_jail_is_handed_out_once() -> None:
     pool = JailPool(spare=1)
     seen = []
