@@ -12,6 +12,7 @@ from sandbox.channel import Channel
 from sandbox.errors import HostError
 from sandbox.limits import ReplLimits
 from sandbox.memory import Memory
+from sandbox.output import tidy
 from sandbox.results import HostRequest, OnRequest, are_equal, is_sound, value_in
 from sandbox.values import Value
 
@@ -50,6 +51,10 @@ class Requests:
         number, name, options = message["id"], message["name"], message["options"]
         if type(number) is not int or type(name) is not str or type(options) is not dict or number in self._tasks:
             raise ValueError("not a request")
+        try:
+            options = tidy(options)
+        except RecursionError:
+            raise ValueError("options nested too deeply") from None
         context = value_in(message["value"], blob)
         same = message.get("same") is True
         size = 0 if context is None or same else context.nbytes

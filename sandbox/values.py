@@ -15,6 +15,7 @@ from typing import Any
 from sandbox.guest.crossing import INLINE_BYTES, TAG, CrossingError, Encoder
 from sandbox.guest.decoding import parse
 from sandbox.memory import Memory
+from sandbox.output import harmless
 from sandbox.plain import Display, Tables, clean
 
 __all__ = ["CrossingError", "Value"]
@@ -184,7 +185,7 @@ class Value:
             text = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
         else:
             text = repr(text)
-        text = re.sub(r"\s+", " ", clean(text))
+        text = re.sub(r"\s+", " ", harmless(clean(text)))
         return text if len(text) <= chars else text[: max(0, chars - 1)] + "…"
 
     def plain(self, *, max_chars: int = 2_000_000, exact: bool = False) -> Any:

@@ -99,6 +99,18 @@ async def test_forged_value_does_no_harm(start: Start, skeleton: bytes) -> None:
         assert result.killed == "protocol"
 
 
+async def test_options_of_a_request_are_fit_for_a_database(start: Start) -> None:
+    seen: list[object] = []
+
+    async def look(request: HostRequest) -> Value:
+        seen.append(request.options)
+        return Value.of(None)
+
+    repl = await start(on_request=look)
+    await repl.run("await llm_query('x', 'a\\0b\\ud800', schema={'k\\udfff': ['\\0']})", 1)
+    assert seen == [{"instruction": "a\u2400b?", "schema": {"k?": ["\u2400"]}, "tools": None, "model": None}]
+
+
 async def test_dump_of_hostile_bytes_is_refused() -> None:
     good = Value.of({"a": ["x" * 5000, 1]}).dump()
     for bad in (b"", b"RLMV1\n", good[:-1], good + b"x", b"PK" + good[2:], good.replace(b'"o":0', b'"o":9')):

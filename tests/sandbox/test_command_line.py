@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -109,6 +110,15 @@ def test_sandbox_imports_without_django() -> None:
     code = "import sys; sys.modules['django'] = None; import sandbox, sandbox.__main__; print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=True)
     assert done.stdout == "False\n"
+
+
+def test_documentation_names_tests_limits_and_keys_that_exist() -> None:
+    text = (PROJECT / "docs/sandbox.md").read_text()
+    tests = "".join(path.read_text() for path in (PROJECT / "tests/sandbox").glob("test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", text):
+        assert f"def {name}(" in tests, name
+    for name in ReplLimits.__dataclass_fields__:
+        assert f"`{name}`" in text, name
 
 
 def test_guest_uses_the_standard_library_alone() -> None:
