@@ -80,16 +80,12 @@ class Value:
         memory = Memory.of_file(blob) if isinstance(blob, Path) else Memory(blob)
         tree = []
         for entry in index:
-            plain = Encoder()
-            meta = plain.item(entry.get("meta"))
-            if plain.size:  # a long text in the metadata: the region is the blob's alone
-                meta = str(entry.get("meta"))[:INLINE_BYTES]
             tree.append(
                 {
                     "title": _short(entry.get("title", "")),
                     "text": _text_node(memory, int(entry["start"]), int(entry["end"])),
                     "name": _short(entry.get("name", "")),
-                    "meta": meta,
+                    "meta": Encoder(inline=True).item(entry.get("meta")),  # the region is the blob's alone
                 }
             )
         return cls(_dump(tree), memory)

@@ -61,7 +61,10 @@ def step_of(key: Any) -> str:
 class Encoder:
     """Turns one Python object into a skeleton and a list of buffers; objects are taken by their exact type."""
 
-    def __init__(self, max_bytes: int | None = None, extra: Callable[[Encoder, Any], Any] | None = None) -> None:
+    def __init__(
+        self, max_bytes: int | None = None, extra: Callable[[Encoder, Any], Any] | None = None, *, inline: bool = False
+    ) -> None:
+        self.inline = inline  # no region: everything goes into the skeleton
         self.max_bytes = max_bytes
         self.extra = extra  # numpy and pandas, in the jail
         self.buffers: list[Any] = []
@@ -109,6 +112,8 @@ class Encoder:
 
     def raw(self, data: Any) -> dict[str, Any]:
         """Put a buffer into the region; give its address."""
+        if self.inline:
+            raise CrossingError("holds bytes, which have no place here")
         view = memoryview(data)
         if not view.c_contiguous:
             view = memoryview(bytes(view))
@@ -149,19 +154,19 @@ class Encoder:
             return o
         if self.max_bytes is not None and n > self.max_bytes:
             self._check_size(n)
-        if n >= bigtext.FROM and o.isascii():
+        if n >= bigtext.FROM and o.isascii() and not self.inline:
             self.alive.append(o)
             return {TAG: "s", **self.raw(bigtext.bytes_of(o))}
         try:
             data = o.encode()
         except UnicodeEncodeError as error:
             raise CrossingError(f"has a lone surrogate (U+{ord(o[error.start]):04X}) at character {error.start}") from None
-        if len(data) <= INLINE_BYTES:
+        if len(data) <= INLINE_BYTES or self.inline:
             return o
         return {TAG: "s", **self.raw(data)}
 
     def _list(self, o: list[Any]) -> Any:
-        if len(o) >= PACK_ITEMS:
+        if len(o) >= PACK_ITEMS and not self.inline:
             kinds = set(map(type, o))
             if kinds == {float}:
                 return {TAG: "L", "d": "d", **self.raw(array("d", o))}

@@ -20,6 +20,7 @@ from .names import Final, Names
 from .output import Output
 from .wire import Closed, Wire
 
+MAX_HISTORY = 64 << 20  # characters
 CPU_GRACE = 2.0  # CPU seconds after the interrupt until SIGXCPU-like death
 
 
@@ -42,6 +43,7 @@ class Repl:
         self.host = Host(wire, limits["value_bytes"], frames.encoder, self.decode)
         self.final = Final(self.host)
         self.history: list[str] = []
+        self._history_size = self._history_cut = 0
         self.names = Names(self.host, self.final, message, self.show_vars, self.history)
         self.provided = frozenset(self.names.functions)
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -135,11 +137,22 @@ class Repl:
             self.code = None
         self._leftovers(interrupted)
         self._restore(quiet=False)
-        self.history.append(self.output.end())
+        self._remember(self.output.end())
         done: dict[str, Any] = {"op": "done", "cell": number, "error": error, "interrupted": interrupted}
         packed, final.packed = final.packed, None
         done |= {"notes": self.notes[:20], "value": packed.sizes if packed else None, "final_name": final.name[:200]}
         self.wire.send(done, packed.buffers if packed else ())
+
+    def _remember(self, output: str) -> None:
+        """For ``history``: in full, as long as all of it together is no burden; then the oldest go."""
+        self.history.append(output)
+        self._history_size += len(output)
+        while self._history_size > MAX_HISTORY and self._history_cut < len(self.history) - 1:
+            old = self.history[self._history_cut]
+            if type(old) is str and len(old) > 1000:  # a cell may have put anything there
+                self.history[self._history_cut] = f"{old[:500]}\n… {len(old) - 500:,} characters no longer kept …"
+                self._history_size -= len(old) - 500
+            self._history_cut += 1
 
     def _execute(self, source: str, number: int) -> str:
         try:

@@ -46,6 +46,13 @@ def test_documents_are_slices_of_one_blob(tmp_path: Path) -> None:
         assert len(value.skeleton) < 1000
 
 
+def test_metadata_may_be_long() -> None:
+    meta = {"summary": "é" * 10_000, "years": list(range(1000)), "tags": ["x"] * 100}
+    value = Value.documents(TEXT, [{"title": "One", "name": "", "meta": meta, "start": 0, "end": len(TEXT)}])
+    assert value.python()[0]["meta"] == meta
+    assert Value.load(value.dump()).digest == value.digest
+
+
 def test_text_is_a_slice(tmp_path: Path) -> None:
     path = tmp_path / "blob"
     path.write_bytes(TEXT)
