@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from analyses import endpoints
+from analyses import budgets, endpoints, ingest
 from analyses.models import ENDED, CorpusVersion, Run, Share, Status
 from rlm.endpoints import Endpoint
 from rlm.limits import Limits, LimitsError
@@ -55,24 +55,36 @@ def start_run(
         )
     if corpus_version is not None and corpus_version.corpus.workspace_id != workspace.pk:
         raise RunRefused("That corpus is not in this workspace.")
+    if corpus_version is not None and (why := ingest.oversize(corpus_version, checked.memory_mb)):
+        raise RunRefused(f"This corpus is too large to ask about. {why}")
     chosen = endpoint if isinstance(endpoint, Endpoint) else _endpoint(endpoint, workspace)
     if chosen.offline and strategy != "rlm":
         raise RunRefused(
             f"The {endpoints.OFFLINE_LABEL} serves the strategy rlm only. Choose rlm, or another model endpoint."
         )
-    fields: dict[str, Any] = {
-        "question": question,
-        "corpus_version": corpus_version,
-        "created_by": user,
-        "strategy": strategy,
-        "dialect": chosen.dialect,
-        "endpoint": chosen.name,
-        "root_model": root_model.strip() or chosen.root_model,
-        "child_model": child_model.strip() or chosen.child_model,
-        "limits": checked.as_dict(),
-        "seed": seed or secrets.token_hex(8),
-    }
-    run = _numbered(workspace, fields)
+    with transaction.atomic():
+        # One after the other: of two who ask at once, the second sees what the first has set aside.
+        Workspace.objects.select_for_update().get(pk=workspace.pk)
+        if not chosen.offline:
+            try:
+                checked = budgets.fitted(workspace, user, checked)
+            except budgets.Exhausted as refusal:
+                raise RunRefused(str(refusal)) from None
+        run = _numbered(
+            workspace,
+            {
+                "question": question,
+                "corpus_version": corpus_version,
+                "created_by": user,
+                "strategy": strategy,
+                "dialect": chosen.dialect,
+                "endpoint": chosen.name,
+                "root_model": root_model.strip() or chosen.root_model,
+                "child_model": child_model.strip() or chosen.child_model,
+                "limits": checked.as_dict(),
+                "seed": seed or secrets.token_hex(8),
+            },
+        )
     if wake:
         transaction.on_commit(lambda: _wake(run.pk))
     return run

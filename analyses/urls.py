@@ -4,6 +4,7 @@ from django.urls import path
 
 from analyses.views import (
     ask,
+    budgets,
     corpora,
     documents,
     endpoints,
@@ -19,6 +20,9 @@ from analyses.views import (
 
 urlpatterns = [
     path("w/<slug:workspace>/", ask.ask, name="workspace-home"),
+    path("w/<slug:workspace>/estimate", ask.run_estimate, name="run-estimate"),
+    path("w/<slug:workspace>/settings/budgets/", budgets.budgets, name="budgets"),
+    path("w/<slug:workspace>/settings/budgets/member", budgets.budget_member, name="budget-member"),
     path("w/<slug:workspace>/sample", ask.sample_load, name="sample-load"),
     path("w/<slug:workspace>/runs/", run_lists.run_list, name="run-list"),
     path("w/<slug:workspace>/r/<str:key>/", runs.run_detail, name="run-detail"),

@@ -34,8 +34,6 @@ if (form && !form.querySelector("fieldset").disabled) { // a viewer sees the for
   }
 
   const { endpoint, strategy, root_model: root, child_model: child } = form.elements;
-  const words = text("estimate").innerHTML;
-  const first = endpoint.selectedOptions[0]?.dataset.offline;
   function models() {
     const { root: ownRoot = "", child: ownChild = "", offline } = endpoint.selectedOptions[0].dataset;
     root.placeholder = ownRoot;
@@ -46,10 +44,6 @@ if (form && !form.querySelector("fieldset").disabled) { // a viewer sees the for
     text("models-short").textContent = offline
       ? "none, this is a program"
       : `${root.value.trim() || ownRoot}, children ${child.value.trim() || ownChild}`;
-    if (offline === first) text("estimate").innerHTML = words;
-    else text("estimate").textContent = offline
-      ? "Costs nothing. The offline extractive model ranks passages and quotes them, word for word."
-      : "The limits are hard: a run that reaches one ends there, with everything kept.";
   }
   for (const field of [endpoint, root, child]) field.addEventListener("input", models);
   models();

@@ -30,6 +30,7 @@ class Did(StrEnum):
     ADDED_ENDPOINT = "added a model endpoint"
     CHANGED_ENDPOINT = "changed a model endpoint"
     REMOVED_ENDPOINT = "removed a model endpoint"
+    CHANGED_BUDGET = "changed a budget"
     SHARED = "shared a run"
     REVOKED_SHARE = "revoked a share"
     EXPORTED = "exported a run"

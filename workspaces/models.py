@@ -58,6 +58,7 @@ class Workspace(models.Model):
     name = models.CharField(max_length=80)
     slug = models.SlugField(max_length=60, unique=True)
     created_at = models.DateTimeField(default=timezone.now)
+    confirm_above = models.FloatField(null=True, blank=True)  # dollars: a dearer question is asked about first
 
     objects = WorkspaceQuerySet.as_manager()
 
@@ -178,6 +179,32 @@ class ModelEndpoint(models.Model):
     def key(self) -> str:
         """The key itself; raises secrets.Unreadable."""
         return unseal(self.sealed_key)
+
+
+class Budget(models.Model):
+    """The most that may be used: by the workspace or a member in a calendar month (UTC), or by one run."""
+
+    class Of(models.TextChoices):
+        WORKSPACE = "workspace"
+        MEMBER = "member"
+        RUN = "run"
+
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="budgets")
+    of = models.CharField(max_length=10, choices=Of.choices)
+    user = models.ForeignKey(User, models.CASCADE, null=True, related_name="+")  # this member's own, not every member's
+    cost = models.FloatField(null=True, blank=True)  # dollars; null: no budget of that kind
+    tokens = models.PositiveBigIntegerField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["workspace", "of"], condition=models.Q(user=None), name="budget_once_a_workspace"
+            ),
+            models.UniqueConstraint(fields=["workspace", "user"], name="budget_once_a_member"),
+        ]
+
+    def __str__(self) -> str:
+        return f"budget of {self.user or self.of}"
 
 
 class AuditQuerySet(models.QuerySet["AuditEntry"]):

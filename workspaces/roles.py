@@ -16,6 +16,7 @@ class May(StrEnum):
     INVITE = "invite, remove and change the role of members"
     RENAME = "rename the workspace"
     ENDPOINTS = "add, change and remove model endpoints"
+    BUDGETS = "set budgets"
     AUDIT = "read the audit"
     OWN = "make and remove owners"
 
@@ -23,7 +24,7 @@ class May(StrEnum):
 MATRIX: dict[str, frozenset[May]] = {
     Role.VIEWER: frozenset({May.SEE}),
     Role.EDITOR: frozenset({May.SEE, May.ASK, May.SHARE}),
-    Role.ADMIN: frozenset({May.SEE, May.ASK, May.SHARE, May.INVITE, May.RENAME, May.ENDPOINTS, May.AUDIT}),
+    Role.ADMIN: frozenset(May) - {May.OWN},
     Role.OWNER: frozenset(May),
 }
 

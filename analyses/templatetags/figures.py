@@ -27,6 +27,12 @@ def took(run: Run) -> str:
 
 
 @register.filter
+def dollars(value: float | None) -> str:
+    """A budget, as people write sums: $41.20."""
+    return "" if value is None else f"${value:,.2f}"
+
+
+@register.filter
 def ago(when: datetime) -> SafeString:
     now = timezone.now()
     local, today = timezone.localtime(when), timezone.localtime(now).date()

@@ -8,11 +8,13 @@ from django.contrib.auth.decorators import login_required
 from django.db.models import OuterRef, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django.views.decorators.vary import vary_on_headers
 from django_htmx.middleware import HtmxDetails
 
 from analyses.actions import RunRefused, start_run
+from analyses.budgets import least, standings
+from analyses.estimates import Estimate, estimate
 from analyses.models import ENDED, Corpus, CorpusVersion, Run
 from analyses.run_forms import DEFAULTS, RunForm, again
 from analyses.sample import load_sample
@@ -37,15 +39,33 @@ def ask(request: HtmxHttpRequest, workspace: str) -> HttpResponse:
     if request.method == "POST":
         demand(member, May.ASK)
         form = RunForm(request.POST, workspace=member.workspace, versions=latest_versions(member))
-        if form.is_valid() and (run := _start(form, member)):
-            return redirect(run)
-        return _page(request, member, form)
+        confirm = ""
+        if form.is_valid():
+            if confirm := _to_confirm(form, member, request.POST.get("confirmed", "")):
+                form.add_error(
+                    None,
+                    f"This may cost {confirm}. Above ${member.workspace.confirm_above:,.2f} this workspace asks first: "
+                    "tick “Ask all the same”, or lower the limit of money.",
+                )
+            elif run := _start(form, member):
+                return redirect(run)
+        return _page(request, member, form, confirm=confirm)
     if request.htmx and request.htmx.target == "runs":
         return render(request, "analyses/_recent_runs.html", _recent(member))
     start, missing = _start_of_form(request, member)
     return _page(
         request, member, RunForm(workspace=member.workspace, versions=latest_versions(member), initial=start), missing
     )
+
+
+@login_required
+@require_GET
+def run_estimate(request: HttpRequest, workspace: str) -> HttpResponse:
+    """The estimate alone, for another corpus, strategy or endpoint than the page began with."""
+    member = membership(request, workspace)
+    chosen = {name: request.GET[name] for name in ("corpus", "strategy", "endpoint") if name in request.GET}
+    form = RunForm(workspace=member.workspace, versions=latest_versions(member), initial=chosen)
+    return render(request, "analyses/_estimate.html", {"workspace": member.workspace} | _expected(form, member))
 
 
 @login_required
@@ -88,6 +108,41 @@ def _start(form: RunForm, member: Member) -> Run | None:
         return None
 
 
+def _estimate_of(form: RunForm, member: Member) -> Estimate | None:
+    version = form.versions.get(form["corpus"].value() or "")
+    return estimate(
+        member.workspace,
+        strategy=form["strategy"].value(),
+        endpoint=form.chosen.name,
+        characters=version.characters if version else 0,
+    )
+
+
+def _expected(form: RunForm, member: Member) -> dict[str, Any]:
+    """What the question may cost, and what is left of the month's budgets."""
+    if form.chosen.offline:
+        return {"offline": True}
+    binding = standings(member.workspace, member.user)
+    left = {
+        "cost": least(*(each.cost_left for each in binding)),
+        "tokens": least(*(each.tokens_left for each in binding)),
+    }
+    return {"offline": False, "estimate": _estimate_of(form, member), "left": left}
+
+
+def _to_confirm(form: RunForm, member: Member, confirmed: str) -> str:
+    """How much the question may cost, where that is above what the workspace asks first for, and not confirmed yet."""
+    above = member.workspace.confirm_above
+    if above is None or form.chosen.offline:
+        return ""
+    expected = _estimate_of(form, member)
+    most = least(form.limits["cost"], expected.cost_most if expected else None)
+    if most is not None and most <= above:
+        return ""
+    words = "any amount: it has no limit of money" if most is None else f"up to ${most:,.2f}"
+    return "" if words == confirmed else words
+
+
 def _start_of_form(request: HttpRequest, member: Member) -> tuple[dict[str, Any], str]:
     """What the address asks the form to start with, and a sentence where that is not all to be had."""
     start: dict[str, Any] = {}
@@ -116,20 +171,25 @@ def _recent(member: Member) -> dict[str, Any]:
     }
 
 
-def _page(request: HttpRequest, member: Member, form: RunForm, note: str = "") -> HttpResponse:
+def _page(request: HttpRequest, member: Member, form: RunForm, note: str = "", confirm: str = "") -> HttpResponse:
     recent = _recent(member)
     samples = [version.corpus for version in form.versions.values() if version.corpus.sample_questions]
     corpus = form["corpus"].value()
     if corpus and corpus not in form.versions and not form.is_bound:
         note = "That corpus is not here, or has no text yet: another is chosen."
-    context = recent | {
-        "form": form,
-        "note": note,
-        "samples": samples,
-        "may_ask": may(member, May.ASK),
-        "may_endpoints": may(member, May.ENDPOINTS),
-        "question_most": DEFAULTS.question_chars,
-        "models": sorted({name for run in recent["runs"] for name in (run.root_model, run.child_model)}),
-        "nav": "ask",
-    }
+    context = (
+        recent
+        | _expected(form, member)
+        | {
+            "form": form,
+            "confirm": confirm,
+            "note": note,
+            "samples": samples,
+            "may_ask": may(member, May.ASK),
+            "may_endpoints": may(member, May.ENDPOINTS),
+            "question_most": DEFAULTS.question_chars,
+            "models": sorted({name for run in recent["runs"] for name in (run.root_model, run.child_model)}),
+            "nav": "ask",
+        }
+    )
     return render(request, "analyses/ask.html", context, status=422 if form.is_bound else 200)
