@@ -48,8 +48,17 @@ def deno_pyodide() -> dict[str, Any]:
         run([program, "pip", "install", "--quiet", "--target", str(place / "py"), "deno"])
         run(["npm", "install", "--no-audit", "--no-fund", "--silent", "pyodide"], cwd=place)
         (place / "repl.mjs").write_text(SCRIPT)
-        (place / "context.txt").write_text("The quick brown fox jumps over the lazy dog, said number 7.\n" * ((40 << 20) // 60))
-        deno = [str(place / "py/bin/deno"), "run", "--node-modules-dir=manual", "--cached-only", "--allow-read", "--no-prompt"]
+        (place / "context.txt").write_text(
+            "The quick brown fox jumps over the lazy dog, said number 7.\n" * ((40 << 20) // 60)
+        )
+        deno = [
+            str(place / "py/bin/deno"),
+            "run",
+            "--node-modules-dir=manual",
+            "--cached-only",
+            "--allow-read",
+            "--no-prompt",
+        ]
         environment = {**os.environ, "DENO_DIR": str(place / "deno"), "NO_COLOR": "1"}
         figures = json.loads(run([*deno, "repl.mjs", "context.txt"], cwd=place, env=environment))
         assert figures.pop("size") > 40_000_000

@@ -81,7 +81,9 @@ def descendants(pid: int) -> list[int]:
     while todo:
         parent = todo.pop()
         try:
-            children = [int(c) for t in Path(f"/proc/{parent}/task").iterdir() for c in (t / "children").read_text().split()]
+            children = [
+                int(c) for t in Path(f"/proc/{parent}/task").iterdir() for c in (t / "children").read_text().split()
+            ]
         except OSError:
             continue
         found += children
@@ -273,7 +275,9 @@ async def soak(backend: str, runs: int, cells_total: int = 10_000, children_tota
     began = time.perf_counter()
     for step in range(10):
         for number in range(cells_total // 10):
-            result = await repl.run(f"y = [str(i) for i in range(100)]; print({number}, len(y))", step * cells_total + number + 1)
+            result = await repl.run(
+                f"y = [str(i) for i in range(100)]; print({number}, len(y))", step * cells_total + number + 1
+            )
             assert result.output_chars and not result.error, result
         for _ in range(children_total // 100):
             for other in await asyncio.gather(*(child(jail) for _ in range(10))):
@@ -282,7 +286,14 @@ async def soak(backend: str, runs: int, cells_total: int = 10_000, children_tota
         await asyncio.sleep(0.1)
         memory, files = host()
         inside = sum(pss(p) for p in descendants(root))
-        samples.append({"host_mb": round(memory, 1), "host_files": files, "jail_mb": round(inside, 1), "processes": len(descendants(root))})
+        samples.append(
+            {
+                "host_mb": round(memory, 1),
+                "host_files": files,
+                "jail_mb": round(inside, 1),
+                "processes": len(descendants(root)),
+            }
+        )
     took = time.perf_counter() - began
     await pool.close()
     return {
@@ -300,7 +311,9 @@ def main() -> int:
     parser.add_argument("--backend", default="firejail")
     parser.add_argument("--soak", action="store_true", help="10,000 cells and 1,000 children instead of the figures")
     parser.add_argument("--runs", type=int, default=50, help="whole runs of the soak; 1000 takes some minutes")
-    parser.add_argument("--peers", action="store_true", help="also a Deno + Pyodide REPL, installed into a temporary directory")
+    parser.add_argument(
+        "--peers", action="store_true", help="also a Deno + Pyodide REPL, installed into a temporary directory"
+    )
     options = parser.parse_args()
     install()
     if options.soak:

@@ -58,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
     )
     _jail_options(command, backend)
     command.add_argument("--context", type=Path, metavar="FILE", help="UTF-8 text that is `context`; default None")
-    command.add_argument("--limits", type=json.loads, default={}, metavar="JSON", help='for example {"cell_seconds": 20}')
+    command.add_argument(
+        "--limits", type=json.loads, default={}, metavar="JSON", help='for example {"cell_seconds": 20}'
+    )
     command.set_defaults(run=run_exec)
     return top
 

@@ -128,15 +128,30 @@ def _link(source: str, target: str) -> None:
 
 
 def _make_venv(venv: Path) -> None:
-    _run([str(SYSTEM_PYTHON), "-m", "venv", "--without-pip", str(venv)], "making the jail's venv (apt-get install python3-venv)")
+    _run(
+        [str(SYSTEM_PYTHON), "-m", "venv", "--without-pip", str(venv)],
+        "making the jail's venv (apt-get install python3-venv)",
+    )
     uv = Path(sys.executable).with_name("uv")
     program = str(uv) if uv.exists() else shutil.which("uv")
     python = str(venv / "bin/python")
     if program:
         command = [program, "pip", "install", "--quiet", "--no-config", "--python", python, "--link-mode", "copy"]
     else:
-        command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", python, "install", "--no-compile"]
-    _run([*command, "--require-hashes", "--only-binary=:all:", "--requirement", str(LOCK)], "installing numpy and pandas")
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--python",
+            python,
+            "install",
+            "--no-compile",
+        ]
+    _run(
+        [*command, "--require-hashes", "--only-binary=:all:", "--requirement", str(LOCK)], "installing numpy and pandas"
+    )
     packages = next((venv / "lib").glob("python3.*")) / "site-packages"
     for tests in packages.rglob("tests"):
         shutil.rmtree(tests, ignore_errors=True)

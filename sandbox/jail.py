@@ -103,7 +103,9 @@ class Jail:
         for sock in (ours, theirs):
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 sock.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
-        repl = Repl(self, number, ours, out_read, context=context, functions=functions, limits=limits, on_request=on_request)
+        repl = Repl(
+            self, number, ours, out_read, context=context, functions=functions, limits=limits, on_request=on_request
+        )
         self.repls[number] = repl
         try:
             fds = [theirs.fileno(), out_write, *([context_fd] if by_fd else [])]

@@ -127,7 +127,9 @@ def borrow_identity() -> Identity:
             continue
         return Identity(user.pw_uid, user.pw_gid, user.pw_dir, lock)
     if not found:
-        raise SandboxUnavailable("this worker is root and there are no users rlm0 … for jails: run `python -m sandbox install`")
+        raise SandboxUnavailable(
+            "this worker is root and there are no users rlm0 … for jails: run `python -m sandbox install`"
+        )
     raise SandboxUnavailable(f"all {USERS} users for jails are in use on this machine")
 
 
@@ -144,7 +146,9 @@ def check_backend(backend: str) -> str:
         raise SandboxUnavailable(f"{name} is not installed: apt-get install {package}")
     if backend == "firejail":
         if not Path(program).stat().st_mode & 0o4000:
-            raise SandboxUnavailable("firejail is not setuid: reinstall Debian's package, or choose the backend bubblewrap")
+            raise SandboxUnavailable(
+                "firejail is not setuid: reinstall Debian's package, or choose the backend bubblewrap"
+            )
         if "NoNewPrivs:\t1" in Path("/proc/self/status").read_text():
             raise SandboxUnavailable(
                 "this process may gain no privileges (NoNewPrivileges=yes?), so firejail cannot work:"
@@ -184,7 +188,16 @@ def bubblewrap_command(program: str, prefix: Path, seccomp_fd: int, environment:
     ]  # fmt: skip
     for name, value in environment.items():
         command += ["--setenv", name, value]
-    command += ["--dir", "/usr/bin", "--ro-bind", "/usr/bin/python3.11", "/usr/bin/python3.11", "--symlink", "python3.11", "/usr/bin/python3"]
+    command += [
+        "--dir",
+        "/usr/bin",
+        "--ro-bind",
+        "/usr/bin/python3.11",
+        "/usr/bin/python3.11",
+        "--symlink",
+        "python3.11",
+        "/usr/bin/python3",
+    ]
     for path in ("/usr/lib/python3.11", "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/share/zoneinfo"):
         command += ["--ro-bind", path, path]
     command += ["--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--symlink", "usr/bin", "/bin"]

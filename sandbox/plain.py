@@ -14,7 +14,16 @@ from sandbox.guest.crossing import TAG
 from sandbox.guest.decoding import Decoder, zone_from
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000, "m": 1 / 60, "h": 1 / 3600, "D": 1 / 86400, "W": 1 / 604800}
+UNITS = {
+    "s": 1,
+    "ms": 1_000,
+    "us": 1_000_000,
+    "ns": 1_000_000_000,
+    "m": 1 / 60,
+    "h": 1 / 3600,
+    "D": 1 / 86400,
+    "W": 1 / 604800,
+}
 NAT = -(1 << 63)
 CODES = {"b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q",
          "f2": "e", "f4": "f", "f8": "d"}  # fmt: skip
@@ -299,7 +308,9 @@ class Display(Tables):
         if y is None or type(y) in (bool, int, float, str):
             return self.show(y)
         if isinstance(y, bytes | bytearray):
-            text = y[: max(0, self.room)].decode("utf-8", "replace") if _texty(y) else base64.b64encode(y[:512]).decode()
+            text = (
+                y[: max(0, self.room)].decode("utf-8", "replace") if _texty(y) else base64.b64encode(y[:512]).decode()
+            )
             return self._text(text)
         if isinstance(y, dict):
             return self._mapping(((str(k), v) for k, v in y.items()), len(y)) if not _plain(y) else self._plain_map(y)

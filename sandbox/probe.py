@@ -9,7 +9,7 @@ from sandbox.jail import Jail
 from sandbox.limits import ReplLimits
 from sandbox.values import Value
 
-CELL = '''
+CELL = """
 import ctypes, os, socket, sys
 results = {}
 def attempt(name, escape):
@@ -64,7 +64,7 @@ attempt("no keyring", lambda: call(248, b"user", b"x", b"x", 1, -3))
 attempt("no limits raised", lambda: __import__("resource").setrlimit(8, (1, 1)) is None)
 attempt("nothing of the host in the environment", lambda: any(k in os.environ for k in ("DJANGO_SECRET_KEY", "OPENAI_API_KEY", "DATABASE_URL", "REDIS_URL")))
 FINAL(results)
-'''
+"""
 LIMITS = ReplLimits(cell_seconds=10, cpu_seconds=10)
 
 

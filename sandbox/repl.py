@@ -53,7 +53,12 @@ class Repl:
         self._output = OutputReader(output_fd, lambda: self._interrupt("output"))
         self._channel = Channel(sock, limits.value_bytes + MAX_SKELETON, self._frame, self._wire_ended, jail.reserve)
         self._requests = Requests(
-            self._channel, context=context, functions=functions, limits=limits, on_request=on_request, reserve=jail.reserve
+            self._channel,
+            context=context,
+            functions=functions,
+            limits=limits,
+            on_request=on_request,
+            reserve=jail.reserve,
         )
 
     @property
@@ -90,7 +95,9 @@ class Repl:
         cell.timer("cpu", CPU_BASE_SECONDS, self._ask_cpu)
         try:
             with contextlib.suppress(ConnectionError, OSError):
-                await self._channel.send({"op": "run", "code": code.encode("utf-8", "replace").decode(), "number": number})
+                await self._channel.send(
+                    {"op": "run", "code": code.encode("utf-8", "replace").decode(), "number": number}
+                )
             done = await cell.ended
             if cell.final is not None and not await is_sound(cell.final):
                 cell.final, done = None, {"killed": "protocol"}
@@ -119,7 +126,9 @@ class Repl:
         elif cell.overdue and done.get("interrupted"):
             error += f"\n\n{self._overdue_sentence(cell.overdue)} Its variables are kept."
         if abandoned and not killed:
-            notes.append(f"{abandoned} request(s) had no answer yet when the cell ended, and were cancelled: await them in the cell.")
+            notes.append(
+                f"{abandoned} request(s) had no answer yet when the cell ended, and were cancelled: await them in the cell."
+            )
         final = cell.final if not killed else None
         return CellResult(
             output=output,
@@ -200,7 +209,9 @@ class Repl:
             elif op == "up" and not self._up.done():
                 self._up.set_result(None)
             elif op == "failed" and not self._up.done():
-                self._up.set_exception(SandboxError(f"a REPL could not start: {harmless(str(message.get('error')))[:2000]}"))
+                self._up.set_exception(
+                    SandboxError(f"a REPL could not start: {harmless(str(message.get('error')))[:2000]}")
+                )
             elif op == "vars" and self._rows is not None and not self._rows.done():
                 rows = message.get("rows")
                 self._rows.set_result(rows[:500] if type(rows) is list else [])

@@ -112,14 +112,18 @@ class Requests:
                 if not await is_sound(request.context):
                     raise HostError("the value sent is malformed")
                 if await are_equal(request.context, self._context):
-                    request = HostRequest(request.name, request.cell, request.order, request.context, request.options, True)
+                    request = HostRequest(
+                        request.name, request.cell, request.order, request.context, request.options, True
+                    )
             value = await self._on_request(request)
         except HostError as refused:
             error = str(refused) or "the request was refused"
         except asyncio.CancelledError:
             raise
         except Exception as failure:  # noqa: BLE001 (the engine's bug must not hang the cell)
-            self._loop.call_exception_handler({"message": f"on_request failed for {request.name}", "exception": failure})
+            self._loop.call_exception_handler(
+                {"message": f"on_request failed for {request.name}", "exception": failure}
+            )
             error = "the host could not answer"
         await self._answer(number, value, error)
 

@@ -69,7 +69,9 @@ class Variable:
         """From what a REPL says of it."""
         if type(row) is not dict:
             return cls("?", "?", "", "")
-        name, kind, size, preview = (harmless(str(row.get(key, ""))[:200]) for key in ("name", "type", "size", "preview"))
+        name, kind, size, preview = (
+            harmless(str(row.get(key, ""))[:200]) for key in ("name", "type", "size", "preview")
+        )
         return cls(name, kind, size, preview, row.get("is_context") is True)
 
 

@@ -224,7 +224,7 @@ def _dump(tree: Any) -> bytes:
 
 
 def _short(text: Any) -> str:
-    return str(text)[:INLINE_BYTES // 4].encode("utf-8", "replace").decode()
+    return str(text)[: INLINE_BYTES // 4].encode("utf-8", "replace").decode()
 
 
 def _text_node(memory: Memory, start: int, end: int) -> Any:
@@ -294,7 +294,9 @@ def _chars(tree: Any, tables: Tables) -> int:
             elif "o" in x and "n" in x:
                 count += tables.raw(x).nbytes
             else:
-                todo.extend(y for k, y in x.items() if k in ("v", "a", "l", "r", "m", "i", "b") and type(y) in (list, dict, str))
+                todo.extend(
+                    y for k, y in x.items() if k in ("v", "a", "l", "r", "m", "i", "b") and type(y) in (list, dict, str)
+                )
         else:
             count += len(repr(x)) if kind is not int or -(10**18) < x < 10**18 else 20
     return count
@@ -305,7 +307,9 @@ def _shape(name: str, tree: Any, length: int | None, chars: int, tables: Tables)
     tag = tree.get(TAG) if isinstance(tree, dict) else None
     if tag in ("nd", "no", "nS"):
         dtype = tree.get("d", "object")
-        return f"ndarray({' × '.join(str(int(n)) for n in tree['s'])}) {dtype if isinstance(dtype, str) else 'structured'}"[:120]
+        return f"ndarray({' × '.join(str(int(n)) for n in tree['s'])}) {dtype if isinstance(dtype, str) else 'structured'}"[
+            :120
+        ]
     if tag == "df":
         return f"DataFrame · {tables.length(tree):,} rows × {len(tree['a'])} columns"
     if name in ("str", "NoneType", "bool", "int", "float"):

@@ -59,7 +59,9 @@ class Host:
         skeleton, region = sizes
         return self.decode(bytes(blob[region : region + skeleton]), blob[:region])
 
-    def submit(self, name: str, options: dict[str, Any], *value: Any, same: bool = False) -> concurrent.futures.Future[Any]:
+    def submit(
+        self, name: str, options: dict[str, Any], *value: Any, same: bool = False
+    ) -> concurrent.futures.Future[Any]:
         packed = self.pack(value[0]) if value and not same else None
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         number = next(self._ids)
@@ -81,7 +83,9 @@ class Host:
         for number in list(self.pending):
             future = self.pending.pop(number, None)
             if future is not None and future.set_running_or_notify_cancel():
-                future.set_exception(LLMQueryError("the cell that asked ended before the answer came; await it in the same cell"))
+                future.set_exception(
+                    LLMQueryError("the cell that asked ended before the answer came; await it in the same cell")
+                )
 
     def _listen(self) -> None:
         if self._orders is None:

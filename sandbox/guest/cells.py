@@ -93,7 +93,12 @@ def prepare(source: str, number: int, awaited: frozenset[str]) -> tuple[types.Co
 
 def _final_names(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "FINAL" and len(node.args) == 1:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "FINAL"
+            and len(node.args) == 1
+        ):
             argument = node.args[0]
             if isinstance(argument, ast.Name):
                 yield argument.id
@@ -121,7 +126,9 @@ def explain(error: BaseException) -> str:
 
 
 def _cut(shown: traceback.TracebackException, depth: int) -> None:
-    shown.stack = traceback.StackSummary.from_list([f for f in shown.stack if f.filename.startswith(("<cell ", "<tool "))])
+    shown.stack = traceback.StackSummary.from_list(
+        [f for f in shown.stack if f.filename.startswith(("<cell ", "<tool "))]
+    )
     for linked in ("__cause__", "__context__"):
         other = getattr(shown, linked, None)
         if other is not None:

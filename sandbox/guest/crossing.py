@@ -45,7 +45,11 @@ class CrossingError(ValueError):
         return self
 
     def __str__(self) -> str:
-        steps = self.place if len(self.place) <= 12 else [*self.place[:6], f"…{len(self.place) - 12} more…", *self.place[-6:]]
+        steps = (
+            self.place
+            if len(self.place) <= 12
+            else [*self.place[:6], f"…{len(self.place) - 12} more…", *self.place[-6:]]
+        )
         return f"value{''.join(steps)}: {self.reason}"
 
 
@@ -160,7 +164,9 @@ class Encoder:
         try:
             data = o.encode()
         except UnicodeEncodeError as error:
-            raise CrossingError(f"has a lone surrogate (U+{ord(o[error.start]):04X}) at character {error.start}") from None
+            raise CrossingError(
+                f"has a lone surrogate (U+{ord(o[error.start]):04X}) at character {error.start}"
+            ) from None
         if len(data) <= INLINE_BYTES or self.inline:
             return o
         return {TAG: "s", **self.raw(data)}
@@ -278,7 +284,17 @@ def _encodes(text: str) -> bool:
 def hint(kind: type) -> str:
     """Say what to do instead, where that is known."""
     name = kind.__name__
-    if name in ("generator", "map", "filter", "zip", "range_iterator", "dict_keys", "dict_values", "dict_items", "range"):
+    if name in (
+        "generator",
+        "map",
+        "filter",
+        "zip",
+        "range_iterator",
+        "dict_keys",
+        "dict_values",
+        "dict_items",
+        "range",
+    ):
         return "; pass list(…) of it"
     if name == "coroutine":
         return "; await it first"

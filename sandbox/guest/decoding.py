@@ -66,7 +66,13 @@ class Decoder:
 
     def raw(self, node: Any) -> memoryview:
         start, size = node["o"], node["n"]
-        if type(start) is not int or type(size) is not int or start < 0 or size < 0 or start + size > self.region.nbytes:
+        if (
+            type(start) is not int
+            or type(size) is not int
+            or start < 0
+            or size < 0
+            or start + size > self.region.nbytes
+        ):
             raise ValueError("an address outside the region")
         return self.region[start : start + size]
 

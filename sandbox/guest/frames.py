@@ -111,7 +111,13 @@ def _pandas(e: Encoder, o: Any, pd: Any) -> Any:
         columns = [_named(e, o.iloc[:, i].array, f"[{name!r}]", pd) for i, name in enumerate(o.columns)]
         return {TAG: "df", "a": columns, "c": index(e, o.columns, pd), "i": index(e, o.index, pd), "at": _attrs(e, o)}
     if kind is pd.Series:
-        return {TAG: "se", "a": array(e, o.array, pd), "i": index(e, o.index, pd), "n": e.item(o.name), "at": _attrs(e, o)}
+        return {
+            TAG: "se",
+            "a": array(e, o.array, pd),
+            "i": index(e, o.index, pd),
+            "n": e.item(o.name),
+            "at": _attrs(e, o),
+        }
     if isinstance(o, pd.Index):
         return index(e, o, pd)
     if isinstance(o, pd.api.extensions.ExtensionArray):
@@ -171,7 +177,9 @@ def _array_of(d: Decoder, x: Any, pd: Any) -> Any:
     np, kind = importlib.import_module("numpy"), x["k"]
     if kind == "np":
         values = _ndarray_of(d, x["v"], np)
-        return pd.array(values, dtype=values.dtype) if values.dtype.kind in "mM" else pd.arrays.NumpyExtensionArray(values)
+        return (
+            pd.array(values, dtype=values.dtype) if values.dtype.kind in "mM" else pd.arrays.NumpyExtensionArray(values)
+        )
     if kind == "cat":
         return pd.Categorical.from_codes(_ndarray_of(d, x["v"], np), _index_of(d, x["c"], pd), ordered=x["r"])
     if kind == "dtz":
@@ -257,7 +265,9 @@ class GuestDecoder(Decoder):
 
     def named(self, name: str, fields: Sequence[str], values: Sequence[Any]) -> Any:
         known: Any = self.namespace.get(name)
-        if not (isinstance(known, type) and issubclass(known, tuple) and getattr(known, "_fields", None) == tuple(fields)):
+        if not (
+            isinstance(known, type) and issubclass(known, tuple) and getattr(known, "_fields", None) == tuple(fields)
+        ):
             known = self.made.get((name, tuple(fields)))
             if known is None:
                 known = collections.namedtuple(name, fields)  # type: ignore[no-redef,misc]

@@ -55,7 +55,9 @@ class Final:
 class Names:
     """Builds the functions of one REPL. ``functions`` is a dict name → object."""
 
-    def __init__(self, host: Host, final: Final, start: dict[str, Any], show: Callable[[], str], history: list[str]) -> None:
+    def __init__(
+        self, host: Host, final: Final, start: dict[str, Any], show: Callable[[], str], history: list[str]
+    ) -> None:
         self.host = host
         self.final = final
         self.leaf: bool = start["leaf"]
@@ -140,7 +142,12 @@ class Names:
         return call
 
     async def _llm_query(
-        self, context: Any, instruction: str | None = None, schema: Any = None, tools: Any = None, model: str | None = None
+        self,
+        context: Any,
+        instruction: str | None = None,
+        schema: Any = None,
+        tools: Any = None,
+        model: str | None = None,
     ) -> Any:
         """A child call on context; its FINAL value comes back as a Python object."""
         if self.leaf:
@@ -213,7 +220,9 @@ class Names:
         """Hand a piece of work to another agent; its answer comes back as text."""
         if self.leaf:
             raise LLMQueryError("this agent is at the greatest depth: it has no sub_agent")
-        return await self.host.ask_async("sub_agent", _options(instruction=instruction), context, same=self._same(context))
+        return await self.host.ask_async(
+            "sub_agent", _options(instruction=instruction), context, same=self._same(context)
+        )
 
     def _write_file(self, name: str, text: str) -> Any:
         """Keep a note under a name; other agents of this run can read it."""
@@ -299,5 +308,7 @@ def _options(**options: Any) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise TypeError(f"instruction, schema and tools must be plain JSON: {error}") from None
     if size > MAX_OPTIONS:
-        raise ValueError(f"instruction, schema and tools together are {size:,} characters; {MAX_OPTIONS:,} at most. Pass data as context")
+        raise ValueError(
+            f"instruction, schema and tools together are {size:,} characters; {MAX_OPTIONS:,} at most. Pass data as context"
+        )
     return options

@@ -28,7 +28,9 @@ class Output:
 
     def install(self) -> None:
         raw = _Raw(self)
-        out, err = (io.TextIOWrapper(raw, "utf-8", "backslashreplace", newline="\n", write_through=True) for _ in range(2))
+        out, err = (
+            io.TextIOWrapper(raw, "utf-8", "backslashreplace", newline="\n", write_through=True) for _ in range(2)
+        )
         self.streams = out, err
         sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
         sys.stderr = sys.__stderr__ = err  # type: ignore[misc]

@@ -33,7 +33,9 @@ def examine() -> dict[str, Any]:
         "no strong group": not STRONG_GROUPS & set(os.getgroups()),
         "no stray descriptors": _stray() == [],
         "only known top directories": not [p for p in Path("/").iterdir() if p.name not in KNOWN_TOP and _reveals(p)],
-        "nothing writable": not any(os.access(d, os.W_OK) for d in ("/", "/tmp", "/dev/shm", os.environ.get("HOME", "/"))),
+        "nothing writable": not any(
+            os.access(d, os.W_OK) for d in ("/", "/tmp", "/dev/shm", os.environ.get("HOME", "/"))
+        ),
         "no sysfs": not _readable("/sys"),
         "no sockets": _no_socket(),
         "only the loopback": _interfaces() <= {"lo"},

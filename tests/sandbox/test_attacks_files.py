@@ -37,7 +37,9 @@ async def test_host_file_cannot_be_read(attack: RunCells, path: str) -> None:
     assert (result.output, result.error) == ("False\n", "")
 
 
-@pytest.mark.parametrize("where", ["/", "/tmp", "/dev/shm", "/var/tmp", "/dev", "/proc", "~", "/usr/lib", "site", "guest"])
+@pytest.mark.parametrize(
+    "where", ["/", "/tmp", "/dev/shm", "/var/tmp", "/dev", "/proc", "~", "/usr/lib", "site", "guest"]
+)
 async def test_nothing_can_be_written(attack: RunCells, where: str) -> None:
     result = await attack(
         "import os, sys, numpy\n"
@@ -127,7 +129,9 @@ async def test_descriptors_of_the_host_are_not_there(attack: RunCells) -> None:
 async def test_environment_of_the_host_is_not_there(attack: RunCells) -> None:
     os.environ["DJANGO_SECRET_KEY"] = "for this test"
     try:
-        result = await attack("import os\nprint(os.environ.get('DJANGO_SECRET_KEY'), [k for k in os.environ if 'KEY' in k or 'TOKEN' in k])")
+        result = await attack(
+            "import os\nprint(os.environ.get('DJANGO_SECRET_KEY'), [k for k in os.environ if 'KEY' in k or 'TOKEN' in k])"
+        )
     finally:
         del os.environ["DJANGO_SECRET_KEY"]
     assert result.output == "None []\n"
@@ -144,7 +148,9 @@ async def test_network_tables_of_the_host_are_not_shown(attack: RunCells) -> Non
 
 
 async def test_dotdot_leads_nowhere(attack: RunCells) -> None:
-    result = await attack("import os\nprint(os.path.exists('../../../../../../etc/passwd'), os.path.exists('/proc/self/root/etc/passwd'))")
+    result = await attack(
+        "import os\nprint(os.path.exists('../../../../../../etc/passwd'), os.path.exists('/proc/self/root/etc/passwd'))"
+    )
     assert result.output == "False False\n"
 
 

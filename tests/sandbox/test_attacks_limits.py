@@ -83,7 +83,9 @@ async def test_spinning_while_a_request_waits_is_killed_by_cpu(start: Start) -> 
         await asyncio.sleep(100)
         return Value.of(None)
 
-    repl = await start(limits=ReplLimits(cell_seconds=0.3, cpu_seconds=0.2, grace_seconds=0.1, memory_mb=1024), on_request=never)
+    repl = await start(
+        limits=ReplLimits(cell_seconds=0.3, cpu_seconds=0.2, grace_seconds=0.1, memory_mb=1024), on_request=never
+    )
     result = await repl.run(
         "import asyncio, signal\nsignal.setitimer(signal.ITIMER_PROF, 0)\nt = asyncio.create_task(llm_query('x'))\n"
         "await asyncio.sleep(0.01)\nwhile True: pass",

@@ -76,7 +76,9 @@ async def test_pandas_cannot_read_a_url(attack: RunCells) -> None:
 
 
 async def test_raw_socket_system_call_is_refused(attack: RunCells) -> None:
-    result = await attack("import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nprint(libc.syscall(41, 2, 1, 0), ctypes.get_errno())")
+    result = await attack(
+        "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nprint(libc.syscall(41, 2, 1, 0), ctypes.get_errno())"
+    )
     assert result.output == "-1 1\n"
 
 

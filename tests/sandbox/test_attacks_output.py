@@ -38,7 +38,10 @@ async def test_bytes_that_are_no_text_are_replaced(run: RunCells) -> None:
 
 
 async def test_flood_of_print_keeps_head_and_tail(run: RunCells) -> None:
-    result = await run("for i in range(300_000): print('line', i)", limits=ReplLimits(cell_seconds=30, output_bytes=2000, memory_mb=1024))
+    result = await run(
+        "for i in range(300_000): print('line', i)",
+        limits=ReplLimits(cell_seconds=30, output_bytes=2000, memory_mb=1024),
+    )
     assert result.output.startswith("line 0\nline 1\n")
     assert result.output.endswith("line 299999\n")
     assert len(result.output) < 2100
@@ -143,7 +146,10 @@ async def test_huge_traceback_is_cut(run: RunCells) -> None:
 
 async def test_hostile_repr_does_not_stop_the_variables(start: Start) -> None:
     repl = await start()
-    await repl.run("class Slow:\n    def __repr__(self):\n        while True: pass\nclass Bad:\n    def __repr__(self): raise SystemExit\na, b, c = 1, Bad(), 2", 1)
+    await repl.run(
+        "class Slow:\n    def __repr__(self):\n        while True: pass\nclass Bad:\n    def __repr__(self): raise SystemExit\na, b, c = 1, Bad(), 2",
+        1,
+    )
     names = [v.name for v in await repl.variables()]
     assert {"a", "c"} <= set(names)
     await repl.run("s = Slow()", 2)

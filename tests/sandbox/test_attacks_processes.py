@@ -45,7 +45,9 @@ async def test_multiprocessing_is_refused(attack: RunCells) -> None:
 
 
 async def test_cell_is_not_root(attack: RunCells) -> None:
-    result = await attack("import os\nprint(os.getuid() != 0, os.geteuid() != 0)\nprint(open('/proc/self/status').read())")
+    result = await attack(
+        "import os\nprint(os.getuid() != 0, os.geteuid() != 0)\nprint(open('/proc/self/status').read())"
+    )
     assert result.output.startswith("True True\n")
     assert "CapEff:\t0000000000000000" in result.output
     assert "CapBnd:\t0000000000000000" in result.output
@@ -58,7 +60,9 @@ async def test_setuid_is_refused(attack: RunCells) -> None:
 
 
 async def test_setuid_program_cannot_be_run(attack: RunCells) -> None:
-    result = await attack("import os\nprint([p for p in ('/usr/bin/sudo', '/usr/bin/su', '/bin/su', '/usr/bin/firejail', '/usr/bin/passwd') if os.path.exists(p)])")
+    result = await attack(
+        "import os\nprint([p for p in ('/usr/bin/sudo', '/usr/bin/su', '/bin/su', '/usr/bin/firejail', '/usr/bin/passwd') if os.path.exists(p)])"
+    )
     assert result.output == "[]\n"
 
 
@@ -235,7 +239,9 @@ async def test_threads_are_bounded(attack: RunCells) -> None:
 
 
 async def test_zygote_code_in_a_cell_gains_nothing(attack: RunCells) -> None:
-    result = await attack("import sys\nsys.modules['rlm_guest.zygote'] if 'rlm_guest.zygote' in sys.modules else None\nfrom rlm_guest.filter import Installer\nInstaller().install(1)")
+    result = await attack(
+        "import sys\nsys.modules['rlm_guest.zygote'] if 'rlm_guest.zygote' in sys.modules else None\nfrom rlm_guest.filter import Installer\nInstaller().install(1)"
+    )
     assert "PermissionError" in result.error or "OSError" in result.error
 
 

@@ -24,7 +24,7 @@ FORGED = {
     "oversized-text": "frame({}, sizes=(1 << 31, 0))",
     "oversized-blob": "frame({'op': 'call'}, sizes=(14, 1 << 60))",
     "not-json": "frame(None, text=b'{')",
-    "not-utf8": "frame(None, text=b'{\"op\": \"\\xff\"}')",
+    "not-utf8": 'frame(None, text=b\'{"op": "\\xff"}\')',
     "nan": "frame(None, text=b'{\"op\": NaN}')",
     "deep": "frame(None, text=b'[' * 100000)",
     "huge-int": "frame(None, text=b'{\"op\": ' + b'9' * 100000 + b'}')",
@@ -60,7 +60,11 @@ async def test_forged_frame_ends_its_call(start: Start, name: str) -> None:
 
 async def test_forged_done_does_not_start_the_next_cell_early(start: Start) -> None:
     repl = await start()
-    result = await repl.run(SEND + "frame({'op': 'done', 'cell': 1, 'error': '', 'interrupted': False, 'final_name': '', 'notes': [], 'value': None})", 1)
+    result = await repl.run(
+        SEND
+        + "frame({'op': 'done', 'cell': 1, 'error': '', 'interrupted': False, 'final_name': '', 'notes': [], 'value': None})",
+        1,
+    )
     assert not result.finished
     if repl.alive:  # the true frame of cell 1 comes while nothing runs, or as another cell's
         result = await repl.run("import time; time.sleep(1)", 2)
@@ -92,7 +96,9 @@ async def test_forged_value_does_no_harm(start: Start, skeleton: bytes) -> None:
     )
     if result.final is not None:
         value = result.final
-        json.dumps([value.type_name, value.length, value.chars, value.shape, value.digest, value.preview(), value.plain()])
+        json.dumps(
+            [value.type_name, value.length, value.chars, value.shape, value.digest, value.preview(), value.plain()]
+        )
         with pytest.raises(ValueError):
             value.python()
     else:
@@ -140,7 +146,9 @@ async def test_pickle_is_never_loaded(run: RunCells) -> None:
 
 async def test_name_of_another_dialect_is_refused(start: Start) -> None:
     repl = await start(functions="plain")
-    result = await repl.run(SEND + "frame({'op': 'call', 'id': 1, 'name': 'llm_query', 'options': {}, 'value': None})\nprint(1)", 1)
+    result = await repl.run(
+        SEND + "frame({'op': 'call', 'id': 1, 'name': 'llm_query', 'options': {}, 'value': None})\nprint(1)", 1
+    )
     assert result.output == "1\n"
 
 

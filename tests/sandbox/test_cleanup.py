@@ -66,7 +66,9 @@ def wait_until_gone(pids: set[int], seconds: float) -> None:
 
 @pytest.mark.parametrize("backend", ["firejail", "bubblewrap"])
 def test_jails_of_a_worker_that_is_killed_are_gone(backend: str) -> None:
-    with subprocess.Popen([sys.executable, "-c", WORKER, backend], stdout=subprocess.PIPE, cwd=PROJECT, text=True) as worker:
+    with subprocess.Popen(
+        [sys.executable, "-c", WORKER, backend], stdout=subprocess.PIPE, cwd=PROJECT, text=True
+    ) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
         pids = descendants(worker.pid)
@@ -184,7 +186,13 @@ async def test_each_jail_runs_as_a_user_of_its_own() -> None:
 
 async def test_nothing_is_left_on_disk_or_open(tmp_path: Path) -> None:
     """Runs, one after the other: no directory, no file, no descriptor, no zombie more than before."""
-    places = [Path("/tmp"), Path("/run/firejail/profile"), Path("/run/firejail/name"), Path("/run/firejail/network"), Path("/dev/shm")]
+    places = [
+        Path("/tmp"),
+        Path("/run/firejail/profile"),
+        Path("/run/firejail/name"),
+        Path("/run/firejail/network"),
+        Path("/dev/shm"),
+    ]
 
     def state() -> tuple[int, int]:
         gc.collect()

@@ -62,7 +62,13 @@ def test_exec_without_context_has_none() -> None:
 
 @pytest.mark.parametrize(
     ("cells", "options"),
-    [({"a": 1}, []), ([1], []), (["1"], ["--limits", '{"seconds": 1}']), (["1"], ["--limits", '{"cell_seconds": "x"}']), (["1"], ["--limits", "[]"])],
+    [
+        ({"a": 1}, []),
+        ([1], []),
+        (["1"], ["--limits", '{"seconds": 1}']),
+        (["1"], ["--limits", '{"cell_seconds": "x"}']),
+        (["1"], ["--limits", "[]"]),
+    ],
 )
 def test_exec_refuses_what_it_does_not_understand(cells: Any, options: list[str]) -> None:
     assert run_exec(cells, *options, status=1) == []
@@ -88,7 +94,9 @@ def test_probe_tells_what_held(capsys: pytest.CaptureFixture[str]) -> None:
 def test_install_that_is_done_is_fast() -> None:
     install()
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "sandbox", "install"], capture_output=True, text=True, cwd=PROJECT, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "sandbox", "install"], capture_output=True, text=True, cwd=PROJECT, check=True
+    )
     assert time.perf_counter() - began < 2
     assert done.stdout.strip() == str(installed())
 

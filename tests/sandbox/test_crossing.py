@@ -136,7 +136,9 @@ def test_shared_parts_are_no_cycle() -> None:
 @pytest.mark.firejail
 @loop
 async def test_exponential_sharing_is_refused_or_interrupted(run: RunCells) -> None:
-    result = await run("a = ['x']\nfor _ in range(60): a = [a, a]\nFINAL(a)", limits=ReplLimits(cell_seconds=2, memory_mb=1024))
+    result = await run(
+        "a = ['x']\nfor _ in range(60): a = [a, a]\nFINAL(a)", limits=ReplLimits(cell_seconds=2, memory_mb=1024)
+    )
     assert not result.finished
     assert result.error
 
@@ -176,7 +178,12 @@ FINAL([arrays[0], scalars[0], np.datetime64("2020-01-01T10:00:00"), arrays[1]])
     )
     assert (result.output, result.error) == ("ok\n", "")
     assert result.final is not None
-    assert result.final.python() == [[[0, 1, 2], [3, 4, 5]], 3, "2020-01-01T10:00:00", [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]]
+    assert result.final.python() == [
+        [[0, 1, 2], [3, 4, 5]],
+        3,
+        "2020-01-01T10:00:00",
+        [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]],
+    ]
 
 
 @pytest.mark.firejail
@@ -216,7 +223,14 @@ FINAL(df[["a", "b", "s", "c", "t", "tz"]])
     assert (result.output, result.error) == ("ok\n", "")
     assert result.final is not None
     assert result.final.shape == "DataFrame · 3 rows × 6 columns"
-    assert result.final.plain()[0] == {"a": 1, "b": 1.5, "s": "x", "c": "u", "t": "2020-01-01T00:00:00", "tz": "2020-01-01T00:00:00+01:00"}
+    assert result.final.plain()[0] == {
+        "a": 1,
+        "b": 1.5,
+        "s": "x",
+        "c": "u",
+        "t": "2020-01-01T00:00:00",
+        "tz": "2020-01-01T00:00:00+01:00",
+    }
     assert result.final.plain()[1]["b"] == "nan"
 
 
@@ -241,12 +255,19 @@ async def test_table_that_cannot_cross_names_its_place(run: RunCells, made: str,
 async def test_dataclass_comes_back_as_the_receivers_own_class(start: Start) -> None:
     cell = "import dataclasses, collections\n@dataclasses.dataclass(frozen=True)\nclass P:\n    x: int\n    y: list\nNT = collections.namedtuple('NT', 'a b')\n"
     repl = await start(context=None)
-    result = await repl.run(cell + "back = await llm_query([P(1, [2]), NT(3, 4)])\nprint(back == [P(1, [2]), NT(3, 4)], type(back[0]) is P, type(back[1]) is NT)\nFINAL(back)", 1)
+    result = await repl.run(
+        cell
+        + "back = await llm_query([P(1, [2]), NT(3, 4)])\nprint(back == [P(1, [2]), NT(3, 4)], type(back[0]) is P, type(back[1]) is NT)\nFINAL(back)",
+        1,
+    )
     assert result.output == "True True True\n"
     assert result.final is not None
     assert result.final.python() == [{"x": 1, "y": [2]}, (3, 4)]
     other = await start(context=result.final)
-    result = await other.run("p, n = context\nprint(type(p).__name__, p.x, p, n.b, n)\ntry: p.x = 5\nexcept Exception as e: print(type(e).__name__)", 1)
+    result = await other.run(
+        "p, n = context\nprint(type(p).__name__, p.x, p, n.b, n)\ntry: p.x = 5\nexcept Exception as e: print(type(e).__name__)",
+        1,
+    )
     assert result.output == "P 1 P(x=1, y=[2]) 4 NT(a=3, b=4)\nFrozenInstanceError\n"
 
 
@@ -271,7 +292,9 @@ async def test_value_of_300_mb_crosses_where_it_may(start: Start) -> None:
 @pytest.mark.firejail
 @loop
 async def test_many_small_parts_cross_or_are_refused(run: RunCells) -> None:
-    result = await run("FINAL([{'i': i, 'w': str(i)} for i in range(100_000)])", limits=ReplLimits(cell_seconds=30, memory_mb=4096))
+    result = await run(
+        "FINAL([{'i': i, 'w': str(i)} for i in range(100_000)])", limits=ReplLimits(cell_seconds=30, memory_mb=4096)
+    )
     assert result.final is not None, result.error
     assert result.final.length == 100_000
     assert result.final.python()[-1] == {"i": 99_999, "w": "99999"}

@@ -39,7 +39,9 @@ async def test_traceback_shows_the_own_line_alone(run: RunCells) -> None:
     assert "return json.loads(s)" in result.error
     assert "decoder.py" not in result.error
     assert "rlm_guest" not in result.error
-    assert result.error.endswith("JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)")
+    assert result.error.endswith(
+        "JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+    )
 
 
 async def test_traceback_names_the_cell_of_each_frame(run: RunCells) -> None:
@@ -107,7 +109,9 @@ async def test_final_of_none_finishes(run: RunCells) -> None:
 async def test_final_that_cannot_cross_says_where(run: RunCells) -> None:
     result = await run("FINAL({'a': [0, 1, 2, (i for i in [])]})")
     assert not result.finished
-    assert 'CrossingError: value["a"][3]: is a builtins.generator, which cannot cross; pass list(…) of it' in result.error
+    assert (
+        'CrossingError: value["a"][3]: is a builtins.generator, which cannot cross; pass list(…) of it' in result.error
+    )
 
 
 async def test_final_counts_although_the_cell_fails_after_it(run: RunCells) -> None:
@@ -128,7 +132,9 @@ async def test_overwritten_functions_are_restored(run: RunCells) -> None:
 
 async def test_restoring_is_told(run: RunCells) -> None:
     result = await run("history = [1]")
-    assert result.notes == ("history is provided by the REPL: it was overwritten and has been restored; your value is now user_history.",)
+    assert result.notes == (
+        "history is provided by the REPL: it was overwritten and has been restored; your value is now user_history.",
+    )
 
 
 async def test_show_vars_lists_and_prints_once(run: RunCells) -> None:
@@ -145,7 +151,10 @@ async def test_rebound_context_is_told(run: RunCells) -> None:
 
 async def test_variables_are_listed_for_the_page(start: Start) -> None:
     repl = await start(context="text")
-    await repl.run("import numpy as np, pandas as pd\na = np.zeros((2, 3))\ndf = pd.DataFrame({'q': [1]})\ndef f(x, y=1): 'doc'\nn = 10**5000", 1)
+    await repl.run(
+        "import numpy as np, pandas as pd\na = np.zeros((2, 3))\ndf = pd.DataFrame({'q': [1]})\ndef f(x, y=1): 'doc'\nn = 10**5000",
+        1,
+    )
     rows = {v.name: v for v in await repl.variables()}
     assert rows["context"].is_context
     assert (rows["a"].type, rows["a"].size) == ("ndarray", "2 × 3")
@@ -332,7 +341,9 @@ async def test_tools_are_defined_in_the_child(start: Start, jail: Jail) -> None:
     ],
 )
 async def test_tool_that_cannot_be_handed_down_says_why(run: RunCells, tool: str, why: str) -> None:
-    result = await run(f"def inner():\n    y = 1\n    def g(): return y\n    return g\nawait llm_query('x', tools=[{tool}])")
+    result = await run(
+        f"def inner():\n    y = 1\n    def g(): return y\n    return g\nawait llm_query('x', tools=[{tool}])"
+    )
     assert why in result.error
 
 
@@ -377,7 +388,9 @@ async def test_paper_dialect_blocks(start: Start) -> None:
     assert result.output == "<a> <b> ['<c>', 'Error: no'] ['<d>']\n"
     assert [s for s in seen if s[1]] == [("llm_query", "m")]
     assert [name for name, _ in seen].count("llm_complete") == 3
-    result = await repl.run("from concurrent.futures import ThreadPoolExecutor\nprint(list(ThreadPoolExecutor(4).map(llm_query, 'xyz')))", 2)
+    result = await repl.run(
+        "from concurrent.futures import ThreadPoolExecutor\nprint(list(ThreadPoolExecutor(4).map(llm_query, 'xyz')))", 2
+    )
     assert result.output == "['<x>', '<y>', '<z>']\n"
 
 
@@ -398,7 +411,10 @@ async def test_paper_dialect_ends_by_the_answer_dict(run: RunCells) -> None:
 
 
 async def test_plain_set_has_no_queries(run: RunCells) -> None:
-    result = await run("print([n for n in ('llm_query', 'FINAL', 'SHOW_VARS', 'history', 'budget') if n in globals()])", functions="plain")
+    result = await run(
+        "print([n for n in ('llm_query', 'FINAL', 'SHOW_VARS', 'history', 'budget') if n in globals()])",
+        functions="plain",
+    )
     assert result.output == "['FINAL', 'SHOW_VARS', 'history']\n"
 
 
@@ -408,7 +424,10 @@ async def test_sub_agents_and_files_are_answered_by_the_host(start: Start) -> No
         return Value.of(f"{request.name} {request.options.get('instruction') or request.options.get('name')} {what}")
 
     repl = await start(functions="files", on_request=answer)
-    result = await repl.run("print(await sub_agent('count', [1]))\nprint(write_file('a.txt', 'hi'))\nprint(read_file('a.txt'))\nprint(list_files())", 1)
+    result = await repl.run(
+        "print(await sub_agent('count', [1]))\nprint(write_file('a.txt', 'hi'))\nprint(read_file('a.txt'))\nprint(list_files())",
+        1,
+    )
     assert result.output == "sub_agent count [1]\nwrite_file a.txt hi\nread_file a.txt None\nlist_files None None\n"
 
 

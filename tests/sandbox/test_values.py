@@ -115,7 +115,9 @@ def test_shape_is_for_people(value: object, shape: str) -> None:
 
 
 def test_plain_is_strict_json_and_marks_cuts() -> None:
-    value = Value.of({"n": math.nan, "t": (1, 2), "s": {1}, "long": "x" * 10_000, "nul": "a\0b", 5: 2**80, "b": b"bytes"})
+    value = Value.of(
+        {"n": math.nan, "t": (1, 2), "s": {1}, "long": "x" * 10_000, "nul": "a\0b", 5: 2**80, "b": b"bytes"}
+    )
     shown = value.plain()
     assert shown["n"] == "nan"
     assert shown["t"] == [1, 2]
@@ -134,7 +136,13 @@ def test_plain_of_a_long_list_is_cut() -> None:
 
 
 def test_preview_is_capped() -> None:
-    for value in ("x" * 10**6, ["x" * 1000] * 1000, {str(i): i for i in range(1000)}, list(range(10**6)), b"\0" * 10**6):
+    for value in (
+        "x" * 10**6,
+        ["x" * 1000] * 1000,
+        {str(i): i for i in range(1000)},
+        list(range(10**6)),
+        b"\0" * 10**6,
+    ):
         assert len(Value.of(value).preview(80)) <= 80
     assert Value.of("it's\n").preview() == '"it\'s\\n"'
 
@@ -145,7 +153,9 @@ async def test_corpus_is_in_the_repl(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "blob"
     path.write_bytes(TEXT)
     repl = await start(context=corpus(path))
-    result = await repl.run("print(len(context), context[0]['title'], len(context[2]['text']), context[1]['text'][:6])\nFINAL(context)", 1)
+    result = await repl.run(
+        "print(len(context), context[0]['title'], len(context[2]['text']), context[1]['text'][:6])\nFINAL(context)", 1
+    )
     assert result.output.startswith("3 One ")
     assert result.final is not None
     assert result.final.digest == corpus(TEXT).digest
