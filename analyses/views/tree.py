@@ -28,7 +28,7 @@ WHOLE_SHOWN = 200_000  # characters of a whole output put into the page; more is
 def watched_run(request: HttpRequest, *, workspace: str = "", key: str = "", token: str = "") -> Run:
     """The run that the address names, if who asks may see it."""
     if token:
-        return get_object_or_404(Run.objects.shared(token).select_related("workspace"), shares__token=token)  # type: ignore[no-any-return]
+        return get_object_or_404(Run.objects.shared(token).select_related("workspace"))  # type: ignore[no-any-return]
     runs = Run.objects.visible_to(request.user).select_related("workspace")
     return get_object_or_404(runs, workspace__slug=workspace, key=key)  # type: ignore[no-any-return]
 
