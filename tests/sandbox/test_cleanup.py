@@ -207,7 +207,7 @@ async def test_nothing_is_left_on_disk_or_open(tmp_path: Path) -> None:
         repls = await asyncio.gather(*(jail.start_repl(Value.of("x" * 100_000), limits=QUICK) for _ in range(5)))
         await asyncio.gather(*(r.run("FINAL(context * 5)", 1) for r in repls))
         await jail.close()
-    repls = None
+    del repls
     after = state()
     assert after[1] <= before[1] + 2
     assert after[0] <= before[0] + 3  # other tests of this machine may be at work
