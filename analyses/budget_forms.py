@@ -59,7 +59,9 @@ class BudgetsForm(forms.Form):
 class MemberBudgetForm(forms.Form):
     """One member's own budget, in place of every member's."""
 
-    member = forms.ModelChoiceField(Member.objects.none(), empty_label="choose", error_messages={"required": "Choose a member."})
+    member = forms.ModelChoiceField(
+        Member.objects.none(), empty_label="choose", error_messages={"required": "Choose a member."}
+    )
 
     def __init__(self, data: Any = None, *, workspace: Workspace) -> None:
         super().__init__(data)

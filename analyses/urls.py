@@ -16,11 +16,13 @@ from analyses.views import (
     tree,
     tus,
     uploads,
+    usage,
 )
 
 urlpatterns = [
     path("w/<slug:workspace>/", ask.ask, name="workspace-home"),
     path("w/<slug:workspace>/estimate", ask.run_estimate, name="run-estimate"),
+    path("w/<slug:workspace>/usage/", usage.usage, name="usage"),
     path("w/<slug:workspace>/settings/budgets/", budgets.budgets, name="budgets"),
     path("w/<slug:workspace>/settings/budgets/member", budgets.budget_member, name="budget-member"),
     path("w/<slug:workspace>/sample", ask.sample_load, name="sample-load"),

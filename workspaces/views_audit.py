@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterator
 from datetime import date, datetime, time
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
@@ -21,6 +18,7 @@ from workspaces.access import demand, membership
 from workspaces.audit import Did
 from workspaces.models import AuditEntry, Workspace
 from workspaces.roles import May
+from workspaces.sheets import csv_response
 
 PAGE = 100
 COLUMNS = ("at", "actor", "action", "target", "details", "address")
@@ -36,9 +34,8 @@ def audit(request: HttpRequest, workspace: str) -> HttpResponseBase:
     }
     entries = _filtered(member.workspace, chosen)
     if request.GET.get("as") == "csv":
-        response = StreamingHttpResponse(_csv(entries), content_type="text/csv; charset=utf-8")
-        response.headers["Content-Disposition"] = f'attachment; filename="audit-{workspace}.csv"'
-        return response
+        rows = (_cells(entry) for entry in entries.iterator(chunk_size=500))
+        return csv_response(f"audit-{workspace}", COLUMNS, rows)
     page = Paginator(entries, PAGE).get_page(request.GET.get("page"))
     query = urlencode({name: value for name, value in chosen.items() if value})
     context = {
@@ -70,29 +67,6 @@ def _day(text: str) -> date | None:
         return None
 
 
-class _Line(io.StringIO):
-    def take(self) -> str:
-        text = self.getvalue()
-        self.seek(0)
-        self.truncate()
-        return text
-
-
-def _csv(entries: Any) -> Iterator[str]:
-    line = _Line()
-    writer = csv.writer(line)
-    writer.writerow(COLUMNS)
-    for entry in entries.iterator(chunk_size=500):
-        writer.writerow([_plain(cell) for cell in _cells(entry)])
-        yield line.take()
-    yield line.take()
-
-
 def _cells(entry: AuditEntry) -> tuple[str, ...]:
     details = json.dumps(entry.details, ensure_ascii=False) if entry.details else ""
     return (entry.at.isoformat(), entry.actor_email, entry.action, entry.target, details, entry.address or "")
-
-
-def _plain(cell: str) -> str:
-    """A spreadsheet must not take what somebody wrote for a formula."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell

@@ -70,6 +70,7 @@ RULES: dict[str, Rule] = {
     "invitation-revoke": Rule(write=ADMINS),
     "member-role": Rule(write=ADMINS, data={"role": "viewer"}),
     "member-remove": Rule(write=ADMINS),
+    "usage": Rule(MEMBERS),
     "budgets": Rule(MEMBERS, ADMINS, data={"workspace_cost": "50"}),
     "budget-member": Rule(write=ADMINS),
     "run-estimate": see,
