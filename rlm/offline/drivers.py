@@ -1,42 +1,49 @@
-"""The cells themselves: the functions of ``cells/`` that a step needs, and the few lines that use them."""
+"""What each step does with the functions of ``cells/``: the last lines of a cell."""
 
 from __future__ import annotations
 
-import pprint
-import re
-from functools import cache
-from importlib.resources import files
-from typing import Any, Final
+from typing import Final
+
+LOOK: Final = """\
+docs = documents(context)
+records = [records_of(doc["text"], doc.get("name") or "") for doc in docs]
+columns = [column for rows in records for column in columns_of(rows)]
+print(f"documents: {len(docs):,}, {sum(len(doc['text']) for doc in docs):,} characters")
+print("tables:", sum(rows is not None for rows in records))
+print("columns:", " | ".join(dict.fromkeys(columns)) or "none")
+for doc in docs[:8]:
+    print(f"{doc['title']}: {doc['text'][:100]!r}")"""
 
 READ: Final = """\
-docs = documents(context)
-talk = [sentences(doc) for doc in docs]
+talk = [sentences(runs_of_text(doc["text"]), doc["text"]) for doc in docs]
 people = voices(talk, docs)
-columns = [column for doc in docs for column in columns_of(records_of(doc["text"], doc.get("name") or ""))]
-print(f"documents: {len(docs):,}, {sum(len(doc['text']) for doc in docs):,} characters, {sum(map(len, talk)):,} sentences")
-print("speakers:", " | ".join(one["speaker"] for one in people[:60]) or "none")
-print("columns:", " | ".join(dict.fromkeys(columns)) or "none")
-print("first:", next((told[0] for told in talk if told), "nothing"))"""
+print("sentences:", sum(map(len, talk)))
+print("speakers:", " | ".join(one["speaker"] for one in people[:60]) or "none")"""
+
+READ_RECORDS: Final = """\
+talk = []
+for doc, rows in zip(docs, records):
+    runs = runs_of_text(doc["text"]) if rows is None else runs_of_records(doc["text"], rows)
+    talk.append(sentences(runs, doc["text"]))
+people = voices(talk, docs, [turns_of(rows or []) for rows in records])
+print("sentences:", sum(map(len, talk)))
+print("speakers:", " | ".join(one["speaker"] for one in people[:60]) or "none")"""
 
 RANK: Final = """\
-known = {}
-index = Index(
-    [[words(said, known) for _, _, _, said in told] for told in talk],
-    [(d, a, b) for d, told in enumerate(talk) for a, b in windows([len(said) for _, _, _, said in told])],
-)
-terms |= {one + two: 1.0 for one, two in pairs if index.idf(one + two)}  # written as one word
-missing = [word for word in shown if not any(index.idf(stem) for stem in words(word) + like.get(word, []))]
-written = {stem: word for word, stem in reversed(known.items())}
-spelled = {word: found for word in missing if (found := index.alike("".join(words(word))))}
-terms |= {stem: 1.0 / len(found) for found in spelled.values() for stem in found}
-ranked = index.search(terms, pairs, [words(doc["title"]) for doc in docs], [[said[2] in prefer for said in told] for told in talk])
-if only:  # passages in which they have a say
-    ranked = [(score, n) for score, n in ranked for d, a, b in [index.passages[n]] if any(talk[d][i][2] in only for i in range(a, b))]
-weights = {word: index.idf(word) * weight for word, weight in terms.items() if index.idf(word)}
-tasks = tasks_of(ranked, index, talk, docs, weights)
-print(f"{len(index.passages):,} passages, {len(ranked):,} with the words; the best in:", *[task["title"] for task in tasks[:5]], sep="\\n  ")
-print("not there at all:", ", ".join(word for word in missing if word not in spelled) or "none")
-print("spelled otherwise:", ", ".join(f"{word} as {' '.join(written.get(stem, stem) for stem in found)}" for word, found in spelled.items()) or "none")"""
+known = {word: stem for aim in aims for word, stem in aim["forms"].items()}
+stems = [[words(said, known) for _, _, _, said in told] for told in talk]
+spans = [(d, a, b) for d, told in enumerate(talk) for a, b in windows([len(said) for _, _, _, said in told])]
+index = Index(stems, spans)
+titles = [set(words(doc["title"], known)) for doc in docs]
+missing, spelled, tasks = [], {}, []
+for aim in aims:
+    learn(aim, index, known, missing, spelled)
+    ranked = rank(aim, index, talk, titles)
+    tasks += tasks_of(aim, ranked, index, talk, docs)
+    print(f"{len(spans):,} passages, {len(ranked):,} worth reading for: {aim['question']}")
+print("tasks:", len(tasks), *[task["name"] for task in tasks[:6]], sep="\\n  ")
+print("not there at all:", ", ".join(missing) or "none")
+print("spelled otherwise:", ", ".join(f"{word} as {other}" for word, other in spelled.items()) or "none")"""
 
 QUOTES: Final = '{"type": "array", "items": {"type": "object", "required": ["title", "quote", "offset", "score"]}}'
 
@@ -44,7 +51,7 @@ ASK_EACH: Final = """\
 form = {form}
 ask = {ask!r}
 hand = [stem, words, asked_before, scores_of, around, pick]
-found = await batch_llm_query(*[llm_query(task, f"{{task['name']}}. {{ask}}", schema=form, tools=hand) for task in tasks])"""
+found = await batch_llm_query(*[llm_query(task, f"{{task['name']}}. {{ask}}{{task['aim']['question']}}", schema=form, tools=hand) for task in tasks])"""
 
 ASK_GROUPS: Final = """\
 form = {form}
@@ -59,30 +66,27 @@ lost = [str(result) for result in found if isinstance(result, Exception)]
 print(f"children: {len(found)}, failed: {len(lost)}, quotes: {len(quotes)}", *lost[:2], sep="\\n")"""
 
 MYSELF: Final = """\
-quotes = [quote for task in tasks for quote in pick(task["passages"], task["weights"], looks_for, only, prefer, task["title"])]
+quotes = [quote for task in tasks for quote in pick(task)]
 print("quotes:", len(quotes))"""
 
 WHERE_LOST: Final = """\
 done = {quote["title"] for quote in quotes}
 for task in tasks:
     if task["title"] not in done:
-        quotes += pick(task["passages"], task["weights"], looks_for, only, prefer, task["title"])
+        quotes += pick(task)
 print("quotes:", len(quotes))"""
 
 MERGE: Final = """\
+leads = {{{leads}}}
 note = note_on("Words were matched (" + ", ".join(shown) + ")", len(docs))
-asked = {word: weight for word, weight in weights.items() if terms[word] >= 0.7}
-best = choose(distinct(quotes), asked, 2 if caution[:7] == "Nothing" else 5)
-weak = bool(best) and len(asked) > 1 and sum(asked.get(word, 0) for word in best[0]["has"]) < 0.5 * sum(asked.values())
-if weak and caution[:7] != "Nothing":
-    caution = "No passage has most of the question's words; these come nearest and may not answer it. "
-if only and best and not any(set(words(quote["quote"])) & asked.keys() for quote in best):
-    caution = f"{' and '.join(only)} says none of the words asked for ({', '.join(shown)}); this is what is said close to them. "
-if best:
-    answer = answer_text(caution + lead_of(best, "" if weak else asks, noun, question_asked), best, note)
-else:
-    answer = found_nothing(shown, len(docs), caution)
-print(len(quotes), "quotes,", len(best), "kept")
+parts = []
+for aim in aims:
+    weights = {{word: weight * index.idf(word) for word, weight in aim["terms"].items() if weight >= 0.7}}
+    mine = distinct([quote for quote in quotes if quote["for"] == aim["question"]])
+    best = choose(mine, weights, most)
+    print(aim["question"], len(mine), "quotes,", len(best), "kept")
+    parts.append((aim, best, misses(aim, best, weights)))
+answer = answer_text(caution, parts, note, leads) if any(best for _, best, _ in parts) else found_nothing(shown, len(docs), caution)
 print(answer[:1500])"""
 
 SIDES: Final = """\
@@ -91,6 +95,20 @@ quotes = distinct(quotes)
 quotes = [quote for quote in quotes if quote["score"] >= 0.35 * quotes[0]["score"]]
 answer = caution + both_sides(quotes, only, note) if quotes else found_nothing(shown, len(docs), caution)
 print(answer[:1500])"""
+
+ANY: Final = """\
+found = [one for one in mentions(talk, docs, phrase) if not only or one["speaker"] in only]
+print(len(found), "places")
+answer = told_any(found, phrase, docs) + "\\n\\n*" + note_on("The words were looked for as they stand", len(docs)) + "*" if found else ""
+print(answer[:1500])"""
+
+INTRODUCED: Final = """\
+found = introduced(talk, docs, sort)
+print(len(found), "names:", [(one["name"], one["times"]) for one in found[:12]])
+rows = [(one["name"], one["times"], one["titles"], one["first"][:118]) for one in found[:30]]
+answer = f"Names that sentences here bring in as {sort}, most often first; some may be something else.\\n\\n"
+answer += table(["Name", "Times", "Documents", "First brought in with"], rows) + "\\n\\n*" + note_on("Turns of phrase were matched", len(docs)) + "*" if found else ""
+print(answer[:1500] if found else "0 names")"""
 
 COUNT: Final = """\
 found = mentions(talk, docs, phrase)
@@ -177,7 +195,7 @@ answer = "\\n\\n".join(filter(None, parts))
 print(answer[:1500])"""
 
 TABLE: Final = """\
-frames = [(doc["title"], frame_of(records_of(doc["text"], doc.get("name") or "") or [])) for doc in docs]
+frames = [(doc["title"], frame_of(rows or [])) for doc, rows in zip(docs, records)]
 frames = [(title, frame) for title, frame in frames if frame is not None]
 if len(frames) > 1 and len({tuple(frame.columns) for _, frame in frames}) == 1:
     frames = [("all tables", pd.concat([frame.assign(document=title) for title, frame in frames], ignore_index=True))]
@@ -195,8 +213,8 @@ print("usable:", len(usable))"""
 LAST: Final = """\
 have = globals()
 quotes = have.get("quotes") or []
-if not quotes and "tasks" in have and "pick" in have:  # the children were asked, but are not heard any more
-    quotes = [quote for task in tasks for quote in pick(task["passages"], task["weights"], "", only, prefer, task["title"])]
+if not quotes and "tasks" in have:  # the children were asked, but are not heard any more
+    quotes = [quote for task in tasks for quote in pick(task)]
 best = sorted(quotes, key=lambda quote: -quote["score"])[:5]
 quoted = "\\n\\n".join(f"> {one['quote']}\\n>\\n> — {one['title']}, character {one['offset']:,}" for one in best)
 answer = have.get("answer") or ("Cut short by a limit; the best of what was found:\\n\\n" + quoted if best else "The run ended before anything was found.")
@@ -213,7 +231,7 @@ titles = ["the document"] if isinstance(context, str) else [str(one.get("title",
 hits = []
 for title, text in zip(titles, texts):
     for match in re.finditer("|".join(re.escape(word) for word in shown) or "$^", text, re.I):
-        piece = text[max(0, match.start() - 150) : match.start() + 250]
+        piece = text[max(0, match.start() - 150) : match.start() + 420]
         hits.append((sum(word.lower() in piece.lower() for word in shown), title, match.start(), " ".join(piece.split())))
         if len(hits) > 20000:
             break
@@ -221,33 +239,7 @@ best = []
 for hit in sorted(hits, key=lambda hit: -hit[0]):
     if all(hit[1] != other[1] or abs(hit[2] - other[2]) > 400 for other in best) and len(best) < 5:
         best.append(hit)
-answer = "A plain search, because the careful one failed here. Places with most of the words " + ", ".join(shown) + ":\\n\\n"
+answer = "From a plain search, as there was no way to a careful one. Places with most of the words " + ", ".join(shown) + ":\\n\\n"
 answer += "\\n\\n".join(f"> … {piece} …\\n>\\n> — {title}, character {at:,}" for _, title, at, piece in best) or "none were found."
 answer += "\\n\\n*From the offline extractive model, not a language model.*"
 print(answer[:1000])"""
-
-
-@cache
-def _module(name: str) -> str:
-    """The source of a module of ``cells/`` as it stands in a cell: without imports from its siblings."""
-    source = (files("rlm.offline.cells") / f"{name}.py").read_text("utf-8")
-    source = re.sub(
-        r'^"""(.*?)"""\n', lambda m: "# " + m[1].strip().replace("\n", "\n# ") + "\n", source, count=1, flags=re.S
-    )
-    source = re.sub(r"^from __future__ .*\n+|^from \.\w+ import .*\n|^__all__ = .*\n", "", source, flags=re.M)
-    return re.sub(r"\n{3,}", "\n\n", source).strip()
-
-
-def cell(*modules: str, values: dict[str, Any] | None = None, run: str = "") -> str:
-    """Put a cell together: functions, then values as literals, then the lines that use them."""
-    parts = [_module(name) for name in modules]
-    if values:
-        parts.append("\n".join(f"{name} = {_literal(value, len(name) + 3)}" for name, value in values.items()))
-    return "\n\n".join(part for part in [*parts, run.strip()] if part)
-
-
-def _literal(value: Any, indent: int) -> str:
-    text = pprint.pformat(value, width=110 - indent, compact=True, sort_dicts=False)
-    if "\n" in text and not text.startswith(("{", "[", "(")):
-        return repr(value)
-    return text.replace("\n", "\n" + " " * indent)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from rlm.offline.cells.facts import DATE, NAME, NUMBER
 from rlm.offline.cells.ranking import words
-from rlm.offline.words import EMPTY, EMPTY_WORDS, FAMILIES, SPEECH
+from rlm.offline.words import DULL, EMPTY, EMPTY_WORDS, FAMILIES, GENERIC, IRREGULAR, SAID_FOR, SPEECH
 
 UNITS = r"(?:episodes?|documents?|docs?|files?|transcripts?|chapters?|texts?|shows?|interviews?|articles?|papers?|reports?|letters?|stories|story|parts?)"
 SAID = (
@@ -26,6 +27,25 @@ NAMED = (
     r"(?:mention|named?|featured?|discuss|appear|talk|come up|cover|episode|document|podcast|book|text|corpus|transcript|interview|there|$|\?)"
 )
 CLOCK_WORDS = r"(?i:\b(?:o'clock|past|quarter to|half past|midnight|noon|years? ago|yesterday|last (?:year|week|month))\b)|\b\d{1,2}:\d\d\b"
+# Sorts of names that sentences bring in with turns of phrase of their own.
+SORTS = {
+    "companies": "companies", "startups": "companies", "businesses": "companies", "guests": "people", "founders": "people",
+    "interviewees": "people", "countries": "places", "cities": "places", "places": "places",
+}  # fmt: skip
+# What is asked to be explained: "what is X", "what does X do".
+DEFINED = r"\b(?:what(?: exactly)? (?:is|are|was|were)|what's|define|meaning of|what (?:does|do)(?= [\w.+#'-]+ (?:mean|stand|do)\b)) (?:an? |the )?([\w.+#'-]+(?: [\w.+#'-]+){0,3}?)"
+WHY = (
+    r"(?i:\b(?:because|since|so that|the reason|reasons?|in order to|that's why|which is why|the (?:whole )?point|due to|the idea (?:was|is)|motivat\w+|"
+    r"inspired|frustrat\w+|wanted to|(?:so|and) (?:I|we) (?:just )?(?:decided|thought|started|figured|realized)|realized|the problem (?:was|is)|turned out|came from|burned out|why (?:you|we|I|they|he|she|it) )\b)"
+)
+HOW = (
+    r"(?i:\bby \w+ing\b|\busing\b|\bthrough\b|\bthe way (?:it|that|we|they|I|you)\b|\bworks? (?:by|is|like)\b|\bso (?:what|how) (?:it|we|you|I|they)\b|\bfirst\b|\bthen\b|"
+    r"\b(?:you|we|I) (?:just |can |have to |need to |basically |would |usually )|\bbasically\b|\bessentially\b|under the hood|\bstarted\b|\bwhen I\b|thanks to|in order to)"
+)
+ORIGIN = (
+    r"(?i:\bI (?:first |then |actually |just )?(?:got|started|began|came|discovered|learned|learnt|picked up|was introduced|ended up|heard|found|studied|joined|decided)\b|"
+    r"\bmy first\b|\bfirst (?:foray|job|time|started|heard|got)\b|\byears ago\b|\bwhen I was\b|\bback (?:then|in)\b|\bat the time\b|\bgot (?:me )?(?:into|started|interested|involved)\b)"
+)
 QUOTED = re.compile(r"[\"“”„«]([^\"“”»]{1,200})[\"”“»]|(?<!\w)['‘]([^'’]{2,120}(?:['’]s?\b[^'’]*)?)['’](?!\w)")
 
 
@@ -39,19 +59,45 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Plan:
-    kind: str  # find, count, which, people, listing, gist, sides, edge, table
-    terms: dict[str, float] = field(default_factory=dict)  # stems and how much each counts; under 1: a related word
+class Aim:
+    """What one part of a question looks for. It goes into a cell as a dict, and with the passages to the children."""
+
+    question: str
+    terms: dict[str, float] = field(
+        default_factory=dict
+    )  # stems and how much each counts; under 0.7: a related or general word
+    topic: tuple[str, ...] = ()  # those that a passage has to have, or its neighbourhood
     pairs: tuple[tuple[str, str], ...] = ()  # stems side by side in the question
+    only: tuple[str, ...] = ()  # quote nobody but these speakers
+    prefer: tuple[str, ...] = ()  # speakers named, but not as those who said it
+    asks: str = "what"  # who, when, where, why, how, number, define, view
+    looks_for: str = ""  # a pattern of what an answer would look like
+    asked_like: str = ""  # a pattern of how somebody may have asked the same
+    gain: float = 0.3  # what its looks are worth to a sentence
+    did: str = ""  # after "who": the verb, in its forms
+    dull: str = DULL  # a pattern of sentences that frame a show and are about nothing
+    noun: tuple[str, ...] = ()  # stems of what is asked to be numbered
+    shown: tuple[str, ...] = ()  # the words, as the question has them
+    forms: dict[str, str] = field(default_factory=dict)  # words that do not look like the stem they are a form of
+    like: dict[str, list[str]] = field(default_factory=dict)  # to some of the words shown, stems of related ones
+
+    def literal(self) -> dict[str, Any]:
+        """As it is written into a cell."""
+        told = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
+
+
+@dataclass(frozen=True)
+class Plan:
+    kind: str  # find, count, which, any, people, listing, gist, sides, edge, phrase, names, table
+    aims: tuple[Aim, ...] = (Aim(""),)
     phrase: str = ""  # what is counted or looked for word by word
     only: tuple[str, ...] = ()  # quote nobody but these speakers
     people: tuple[str, ...] = ()  # speakers named at all
-    prefer: tuple[str, ...] = ()  # speakers named, but not as those who said it
-    asks: str = ""  # who, when, where, why, number, what, define
-    looks_for: str = ""  # a pattern of what an answer would look like
-    noun: tuple[str, ...] = ()  # stems of what is asked to be numbered
-    shown: tuple[str, ...] = ()  # the words, as the question has them
-    like: dict[str, list[str]] = field(default_factory=dict)  # to some of them, stems of related words
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(word for aim in self.aims for word in aim.shown))
 
 
 def classify(question: str, shape: Shape = Shape()) -> Plan:  # noqa: B008  (frozen)
@@ -60,14 +106,41 @@ def classify(question: str, shape: Shape = Shape()) -> Plan:  # noqa: B008  (fro
     people = named_speakers(text, shape.speakers)
     quoted = next((a or b for a, b in QUOTED.findall(text)), "").strip(" .,?!")
     kind, phrase = _kind(text, shape, people, quoted)
-    about = text
     spoken = bool(people) and (kind == "sides" or bool(re.search(SPEECH, text, re.I)))
     only = people if kind in ("find", "sides", "gist") and spoken else ()
-    if kind in ("count", "edge") and spoken:
+    if kind in ("count", "edge", "any") and spoken:
         only = tuple(p for p in people if not any(w in words(phrase) for w in words(p)))
-    for name in only if kind != "count" else ():
-        for part in name.split():
-            about = re.sub(rf"\b{re.escape(part)}(?:'s)?\b", " ", about, flags=re.I)
+    aims: list[Aim] = []
+    for part in parts_of(text) if kind == "find" else [text]:
+        own = named_speakers(part, shape.speakers)
+        said = kind == "sides" or bool(own and re.search(SPEECH, part, re.I))
+        by = only if kind != "find" else own if said else ()
+        aims.append(
+            _aim(part, kind, by, tuple(name for name in own if name not in by), quoted, aims[0] if aims else None)
+        )
+    return Plan(kind, tuple(aims), phrase, only, people)
+
+
+def parts_of(text: str) -> list[str]:
+    """The questions that a question is made of: "What is X, and who made it?" is two."""
+    ask = r"(?:who|whom|whose|what|when|where|why|how|which)\b"
+    pieces = re.split(rf"(?<=[?.;!])\s+(?=\w)|,?\s+and (?:also )?(?={ask}(?! \w+ in (?:all|total)))", text, flags=re.I)
+    parts: list[str] = []
+    for piece in filter(None, (piece.strip(" ,") for piece in pieces)):
+        # A piece without a word to look for is a part of what stands before it: "… and how many in all".
+        bare = not _terms(piece, "")[0]
+        if parts and (bare or not _terms(parts[-1], "")[0] or not re.match(ask, piece, re.I)):
+            parts[-1] += " and " + piece if text[: text.find(piece)].rstrip().endswith("and") else " " + piece
+        else:
+            parts.append(piece)
+    return parts[:4] or [text]
+
+
+def _aim(part: str, kind: str, only: tuple[str, ...], prefer: tuple[str, ...], quoted: str, before: Aim | None) -> Aim:
+    about = part
+    for name in only:
+        for one in name.split():
+            about = re.sub(rf"\b{re.escape(one)}(?:'s)?\b", " ", about, flags=re.I)
     terms, shown = _terms(about, quoted)
     if kind == "sides":
         for word in words(
@@ -75,20 +148,102 @@ def classify(question: str, shape: Shape = Shape()) -> Plan:  # noqa: B008  (fro
         ):
             terms.pop(word, None)
     if re.search(
-        r"\b(?:when|date|what (?:year|day))\b.*\b(?:record|publish|release|air|dated?|come out|came out)", text, re.I
+        r"\b(?:when|date|what (?:year|day))\b.*\b(?:record|publish|release|air|dated?|come out|came out)", part, re.I
     ):
         terms["date"] = 1.0  # as in "date: 2020-01-28"
-    prefer = tuple(name for name in people if name not in only)
-    for stem in (w for name in prefer for w in words(name) if w in terms):
-        terms[stem] = 0.7  # a name stands in front of what somebody says, seldom in it
-    asks, looks_for, noun = _form(text, terms)
+    for name in [*prefer, *([] if only else _subjects(part))]:
+        for stem in (w for w in words(name) if w in terms):
+            terms[stem] = 0.35 if name in prefer else 0.3  # a name stands in front of what somebody says, seldom in it
+    if before and (
+        re.search(r"\b(?:it|its|this|that|they|them|their|he|she|him|her|his|there|these|those)\b", part, re.I)
+        or not _names(part, terms)
+    ):
+        spoken = set(words(SPEECH))
+        main = [w for w, v in before.terms.items() if v >= 0.7 and w not in spoken]
+        whose = before.asks == "who" and bool(re.search(r"\b(?:he|she|him|her|his|they|them|their)\b", part, re.I))
+        for stem in before.topic if before.asks == "define" else main:
+            terms.setdefault(stem, 0.5 if whose else before.terms[stem])
+    if terms and max(terms.values()) < 0.7:  # nothing but general words: they are all there is
+        terms = {w: (1.0 if v >= 0.4 else v) for w, v in terms.items()}
+    asks, looks_for, asked_like, noun = _form(part, terms)
     stems = words(about)
+    named = _names(about, terms)
+    defined = re.search(rf"{DEFINED}(?:\?|$| and\b)", part, re.I)
+    topic = tuple(w for w in (words(defined[1]) if defined else named) if terms.get(w, 0) >= 0.7)
+    if not topic and before and set(before.topic) <= terms.keys():
+        topic = before.topic
     pairs = tuple(
-        (a, b)
-        for a, b in zip(stems, stems[1:], strict=False)
-        if a in terms and b in terms and terms[a] >= 1 <= terms[b]
+        (a, b) for a, b in zip(stems, stems[1:], strict=False) if min(terms.get(a, 0), terms.get(b, 0)) >= 0.3
     )
-    return Plan(kind, terms, pairs, phrase, only, people, prefer, asks, looks_for, noun, shown, _like(shown))
+    forms = _forms(about)
+    dull = (
+        ""
+        if asks == "when"
+        or re.search(r"sponsor|\bhosts?\b|recorded|subscribe|listen|follow|welcome|live ?stream", part, re.I)
+        else DULL
+    )
+    return Aim(
+        part,
+        terms,
+        topic,
+        pairs,
+        only,
+        prefer,
+        asks,
+        looks_for,
+        asked_like,
+        {"define": 0.6, "how": 0.3, "view": 0.3, "differ": 0.3}.get(asks, 0.45),
+        _did(part, asks),
+        dull,
+        noun,
+        shown,
+        forms,
+        _like(shown),
+    )
+
+
+def _forms(text: str) -> dict[str, str]:
+    """Words that are forms of one in the question and do not look like it, with its stem."""
+    written = re.findall(r"[a-z]+", text.lower())
+    return {
+        other: words(word)[0]
+        for group in IRREGULAR
+        for word in group
+        if word in written
+        for other in group
+        if other != word
+    }
+
+
+def _names(text: str, terms: dict[str, float]) -> list[str]:
+    """The stems of what is written with capitals, but not as the first word."""
+    found = re.findall(r"(?<=[\w,;:\"'“(] )[\"'“(]?([A-Z][\w'’.+#-]*|\w+[A-Z]\w*)", text)
+    return [w for name in found for w in words(name) if terms.get(w, 0) >= 0.7]
+
+
+def _subjects(text: str) -> list[str]:
+    """Names of those who do or say what is asked about, where there is something else to look for."""
+    name = r"((?:(?!I\b)[A-Z][\w.'-]+ ?){1,3})"
+    doing = rf"\b(?:did|does|do|has|have|had|could|would|will|can) {name}(?=[a-z])|\baccording to {name}|{name}(?<='s )(?:opinion|views?|thoughts|take|stance|advice)"
+    names = [next(filter(None, found)).strip().removesuffix("'s") for found in re.findall(doing, text)]
+    rest = text
+    for one in names:
+        rest = rest.replace(one, " ")
+    left = [w for w, v in _terms(rest, "")[0].items() if v >= 0.7]
+    return names if left else []
+
+
+def _did(text: str, asks: str) -> str:
+    """After "who": a pattern of what they did, in all its forms; "" where nothing was done."""
+    verb = re.search(r"\bwho (?:\w+ly |also |first |really )?(\w{3,})\b", text, re.I)
+    if asks != "who" or not verb or verb[1].lower() in EMPTY_WORDS:
+        return ""
+    stem = words(verb[1])[0]
+    forms = {form for group in IRREGULAR if verb[1].lower() in group for form in group}
+    family = {word for one in FAMILIES if stem in one for word in one}
+    if stem in GENERIC and "made created founded built wrote started invented".find(verb[1].lower()) >= 0:
+        forms |= {"created", "made", "founded", "built", "wrote", "started", "invented", "co-founded"}
+    return "|".join(sorted({verb[1].lower(), *forms} - {"leaving"} | (family & {verb[1].lower()})))
 
 
 def named_speakers(text: str, speakers: Sequence[str]) -> tuple[str, ...]:
@@ -124,10 +279,25 @@ def _kind(text: str, shape: Shape, people: tuple[str, ...], quoted: str) -> tupl
         of = re.sub(r".*\b(?:mention|reference|occurrence|use)s? (?:of|to)\b", "", text, flags=re.I)
         if told and (phrase := quoted or _counted(text) or _phrase(of)):
             return "edge", phrase
+    if any_ := re.search(
+        rf"^(?:does|do|did|has|have|is|are|was|were) (?:there )?(?:any(?:one|body|thing|where)?|some(?:one|body)|they|the \w+|he|she|it)?(?: (?:any|of them|ever|else))* ?{SAID} (.+)$"
+        rf"|^(?:is|are|was|were|does|do|did) (?:there any (?:mention|talk|discussion) of )?(.+?) (?:ever |even |also )?(?:get |come )?(?:{SHOWN})\b",
+        text,
+        re.I,
+    ):
+        phrase = quoted or _phrase(any_[1] or any_[2] or "")
+        if 0 < len(phrase.split()) <= 3 and phrase.lower() not in EMPTY_WORDS:
+            return "any", phrase
     if len(quoted.split()) > 2 and re.search(r"\b(?:who|where|when|which)\b", low):
         return "phrase", quoted
     if shape.speakers and _about_people(low, people):
         return "people", people[0] if people else ""
+    if not people and (
+        sort := re.search(rf"^(?:which|what|list|name|who are)\b[\w\s]{{0,20}}?\b({'|'.join(SORTS)})\b", low)
+    ):
+        rest = [w for w in words(low[sort.end() :]) if w not in EMPTY and w not in GENERIC]
+        if len(rest) < 3 and sort[1] not in words(" ".join(shape.columns)):
+            return "introduced", SORTS[sort[1]]
     if re.search(NAMED, low) and not people:
         return "names", ""
     if re.search(r"\b(?:disagree|contradict|conflict|dispute|inconsisten|discrepan|differ\b|at odds|clash)", low) or (
@@ -247,6 +417,11 @@ def _which(rest: str, text: str) -> str:
 
 
 def _about_people(low: str, people: tuple[str, ...]) -> bool:
+    if re.search(
+        r"\b(?:turns|words|lines|often|much)\b.*\b(?:each|every) (?:speaker|person|host|guest|character|participant|one)\b|\b(?:turns|words) (?:by|per) (?:speaker|person)",
+        low,
+    ):
+        return not re.search(SAID + r" ['\"“]", low)
     who = r"(?:speakers?|guests?|hosts?|participants?|panelists?|presenters?|interviewees?|voices|people speaking|characters?|players?)"
     if re.search(
         rf"\bwho (?:are|is|were|was) (?:all )?(?:the|on|in|speaking|talking|hosting|this|that) ?(?:\w+ )?{who}?\s*(?:\?|$|in\b|on\b|of\b|here)",
@@ -293,6 +468,8 @@ def _terms(text: str, quoted: str) -> tuple[dict[str, float], tuple[str, ...]]:
                 if inside
                 else 1.4
                 if capital or any(c.isdigit() for c in stem)
+                else 0.4
+                if stem in GENERIC
                 else 1.0
             )
             terms[stem] = max(weight, terms.get(stem, 0))
@@ -302,7 +479,10 @@ def _terms(text: str, quoted: str) -> tuple[dict[str, float], tuple[str, ...]]:
     for family in FAMILIES:
         if own & family:
             for stem in sorted(family - own):
-                terms.setdefault(stem, 0.4)
+                terms.setdefault(stem, 0.3)
+    for pattern, others in SAID_FOR.items():
+        for stem in words(others) if re.search(pattern, text, re.I) else ():
+            terms.setdefault(stem, 0.4)
     return terms, tuple(shown)
 
 
@@ -311,48 +491,80 @@ def _like(shown: tuple[str, ...]) -> dict[str, list[str]]:
     return {word: stems for word, stems in related.items() if stems}
 
 
-def _form(text: str, terms: dict[str, float]) -> tuple[str, str, tuple[str, ...]]:
-    """What an answer would look like: (who, when, …; a pattern; the stems of what is numbered)."""
+def _form(text: str, terms: dict[str, float]) -> tuple[str, str, str, tuple[str, ...]]:
+    """What an answer would look like: (who, when, …; a pattern; one of how it may have been asked; the stems of what is numbered)."""
     low = text.lower()
     asks: list[str] = []
     looks: list[str] = []
+    likes: list[str] = []
     noun: tuple[str, ...] = ()
 
-    def take(kind: str, pattern: str) -> None:
+    def take(kind: str, pattern: str, like: str) -> None:
         asks.append(kind)
         looks.append(pattern)
+        likes.append(like)
 
     if match := re.search(r"how (?:many|much) ((?:[\w'-]+ ?){1,3})|(?:number|amount) of ((?:[\w'-]+ ?){1,3})", low):
         noun = tuple(w for w in words(match[1] or match[2]) if w not in EMPTY)[:2]
-        take("number", rf"(?i:{NUMBER})")
+        take("number", rf"(?i:{NUMBER})", r"\bhow (?:many|much)")
     elif re.search(
         r"\bhow (?:old|long|tall|far|big|large|deep|high|fast|expensive)\b|\bwhat (?:percentage|percent|price|number|fraction|share)\b|\bcosts?\b",
         low,
     ):
-        take("number", rf"(?i:{NUMBER})")
+        take("number", rf"(?i:{NUMBER})", r"\bhow (?:old|long|big|much|many|fast)")
     if re.search(
         r"\bwhen\b|\bwhat (?:year|date|day|time|hour|month)\b|\bwhich (?:year|date|day|month)\b|how long ago|\bdate\b",
         low,
     ):
-        take("when", rf"{DATE}|{CLOCK_WORDS}")
+        take("when", rf"{DATE}|{CLOCK_WORDS}", r"\bwhen\b|how long")
     if re.search(r"\bwho(?:se|m)?\b", low):
-        take("who", rf"{NAME}|\b(?:I am|I'm|my name is)\b")
+        verb = _did(text, "who")
+        acted = (
+            rf"(?i:\b(?:I|we|he|she|they|who) (?:\w+ly |first |also )?(?:{verb})\b|\b(?:{verb}) by\b)|" if verb else ""
+        )
+        take("who", rf"{acted}{NAME}|\b(?:I am|I'm|my name is) [A-Z]", r"\bwho\b|about yourself|introduce yourself")
+    if match := re.search(r"\bwho(?: exactly)? (?:is|are|was|were) (?:the )?([\w'.-]+(?: [\w'.-]+){0,2})", low):
+        head = re.escape(match[1].strip(" ."))
+        take(
+            "who",
+            rf"(?i:\b{head},? (?:is|was|who|the|an?|our|one of)\b|\b(?:a|an|our|my|the) (?:\w+ ){{0,3}}{head}\b|\b(?:being|man|woman|creature|person|engineer|king|leader) (?:of|with|who)\b)",
+            rf"\bwho(?:'s| is| are| was)\b.{{0,40}}{head}|(?:know|heard?|rumou?rs?|tell \w+) (?:\w+ )?(?:of|about) .{{0,20}}{head}",
+        )
     if re.search(r"\bwhere\b|\bwhich (?:city|country|town|place)\b|\bwhat (?:city|country|town|place)\b", low):
-        take("where", r"\b(?:in|at|near|from|on|off|to|based in|move[ds]? to) (?:the )?[A-Z]\w+")
-    if re.search(r"\bwhy\b|\breason", low):
-        take("why", r"(?i:\b(?:because|since|so that|reason|in order to|that's why|which is why|the point|due to)\b)")
-    if match := re.search(
-        r"\b(?:what(?: exactly)? (?:is|are|was|were)|what's|define|meaning of|what does) (?:an? |the )?([\w.+#-]+(?: [\w.+#-]+){0,2}?)"
-        r"(?:\?|$| and\b| mean| stand| used| about|,)",
-        low,
-    ):
+        take("where", r"\b(?:in|at|near|from|on|off|to|based in|move[ds]? to) (?:the )?[A-Z]\w+", r"\bwhere\b")
+    if re.search(r"\bwhy\b|\breasons?\b|\bhow come\b|\bmotivat", low):
+        take("why", WHY, r"\bwhy\b|how come|motivat|what made you|reason|origin|inspir")
+    if match := re.search(rf"{DEFINED}(?:\?|$| and\b| mean| stand| used| about| do\b|,)", low):
         head = re.escape(match[1].strip())
-        soft = r"(?:basically |essentially |really |just |like |kind of |sort of |actually |a lot like )*"
+        soft = r"(?:basically |essentially |really |just |like |kind of |sort of |actually |a lot like |intended as |supposed to be |a way |)*"
+        kind = r"(?:an?|the(?! (?:most|best|first|only|one|same))|where|when|how|your|our|one|intended|designed|called|about|building|trying|helping)\b"
         take(
             "define",
-            rf"(?i:\b{head}s?\b (?:(?:is|are|was|were) {soft}(?:an?|the|where|when|how|your|our|one|intended|designed|called|about)\b"
-            rf"|means?\b|refers to|stands? for|allows|lets|provides|solves)|\b(?:called|known as|named|the term) (?:an? |the )?[\"“]?{head}\b)",
+            rf"(?i:\b{head}s? (?:(?:is|are|was|were) {soft}{kind}|means?\b|refers to|stands? for|allows|lets|provides|solves|does (?!not))"
+            rf"|\b(?:called|known as|named|the term) (?:an? |the )?[\"“]?{head}\b|\b(?:it's|it is|they're|we're|we are|this is|that's) {soft}{kind})",
+            rf"\bwhat(?:'s| is| are| was| does| do)\b.{{0,40}}(?:{head}|\bit\b|\bthis\b)|tell (?:us|me|people|everyone) about|explain|overview",
+        )
+    if not asks and re.search(r"\b(?:think|thoughts?|opinions?|feel|views?|believe|like|stance)\b", low):
+        take(
+            "view",
+            r"(?i:\bI (?:really |just |do |don't |personally )?(?:think|feel|believe|love|like|hate|prefer|find|would say)|in my (?:opinion|view))",
+            r"what do you think|your (?:thoughts|opinion|take)|how do you feel",
+        )
+    if not asks and re.search(
+        r"\bg[eo]t(?:ten|ting)? (?:\w+ )?(?:into|involved|started|interested)\b|\b(?:begin|began|start|started) (?:with|in|out|as)\b",
+        low,
+    ):
+        take(
+            "origin",
+            ORIGIN,
+            r"how did you|how'd you|get (?:into|started|interested|involved)|background|your story|about yourself",
         )
     if not asks and re.search(r"\bhow\b", low):
-        take("how", r"(?i:\b(?:by|using|through|first|then|so you|way)\b)")
-    return (asks or ["what"])[0], "|".join(looks), noun
+        take("how", HOW, r"\bhow\b")
+    if not asks and re.search(r"\bdifferen|\bcompare|\bversus\b|\bvs\b", low):
+        take(
+            "differ",
+            r"(?i:\bunlike\b|\bwhereas\b|\binstead of\b|\brather than\b|\bas opposed\b|\bcompared (?:to|with)\b|\bdifferen(?:t|ce)\b|\b(?:more|less|\w+er) than\b)",
+            r"differ|compare|versus",
+        )
+    return (asks or ["what"])[0], "|".join(looks), "|".join(likes), noun

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rlm.offline.linking import defined_in
 from rlm.offline.question import Shape
+from rlm.parsing import parse
 
 _SECTION = (
     r"^# {}\n(.*?)(?=\n\n# (?:context|Question|Form of|Limits|Instruction|Functions)|\n\nWrite your first cell\.|\Z)"
@@ -119,6 +121,17 @@ class Situation:
             code in reply and not Situation(self.system, self.first, self.turns[: i + 1]).error
             for i, (reply, _) in enumerate(self.turns)
         )
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The functions, constants and modules that cells of this call left in the REPL."""
+        names: frozenset[str] = frozenset()
+        for i, (reply, output) in enumerate(self.turns):
+            if "ALL YOUR VARIABLES ARE LOST" in output:
+                names = frozenset()
+            elif not Situation(self.system, self.first, self.turns[: i + 1]).error:
+                names |= defined_in(parse(reply).code)
+        return names
 
     @property
     def answered(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from rlm.offline.drivers import cell
+from rlm.offline.linking import cell
 from rlm.offline.situation import Situation
 
 CANNOT = (
@@ -42,7 +42,7 @@ def sums_step(s: Situation) -> tuple[str, str]:
     ]
     if expressions:
         run = f"answer = {{e: arithmetic(e) for e in {expressions!r}}}\nanswer = answer if len(answer) > 1 else list(answer.values())[0]\nprint(answer)"
-        return "Arithmetic is work for code.", cell("sums", run=run)
+        return "Arithmetic is work for code.", cell(run)
     return "There is no corpus, and nothing here to compute.", f"answer = {CANNOT!r}\nFINAL(answer)"
 
 

@@ -92,3 +92,54 @@ SPEECH: Final = (
     r"advice|ask|asks|asked|answer|answers|answered|reply|replied|respond|responded|admit|admits|admitted|state|states|stated|"
     r"position on|stance|quote|quotes|like|likes|dislike|love|hate|prefer|complain|joke|remember|recall|warn|warned)\b"
 )
+
+# Words that say what is asked rather than what it is about: seldom in the answer, and then anywhere.
+GENERIC: Final = set(
+    words(
+        "make made making create do use using say talk get got work working start come began came go went happen become find found build built "
+        "develop develops think tell know want need help show run give take try keep put call called mean means "
+        "way reason difference argument effect impact role idea benefit kind type example point person thing founded "
+        "up bring good best better well new able actually handle deal let allow first early many much several various whole set put own fit "
+        "possible turn ever"
+    )
+)
+
+# Forms of one word that do not look alike, the plainest first.
+IRREGULAR: Final = [
+    line.split()
+    for line in (
+        "leave left leaving", "meet met", "get got gotten", "become became", "begin began begun", "write wrote written",
+        "speak spoke spoken", "teach taught", "buy bought", "build built", "make made", "steal stole stolen", "think thought",
+        "go went gone", "grow grew grown", "know knew known", "run ran", "sell sold", "lose lost", "win won", "fall fell fallen",
+        "feel felt", "keep kept", "hear heard", "hold held", "lead led", "pay paid", "send sent", "spend spent", "eat ate eaten",
+        "drink drank drunk", "drive drove driven", "fly flew flown", "choose chose chosen", "break broke broken", "fight fought",
+        "catch caught", "bring brought", "sing sang sung", "swim swam", "throw threw thrown", "wear wore worn", "draw drew drawn",
+        "give gave given", "take took taken", "see saw seen", "come came", "hide hid hidden", "sleep slept", "child children",
+        "man men", "woman women", "mouse mice", "foot feet", "tooth teeth", "forget forgot forgotten", "rise rose risen",
+        "shake shook", "stand stood", "strike struck", "swear swore sworn", "wake woke", "find found", "bind bound", "die died dying",
+        "lie lay", "understand understood", "shoot shot", "sit sat", "ride rode ridden", "freeze froze frozen", "learn learnt",
+        "burn burnt", "dream dreamt", "quit quitting", "life lives", "wife wives", "beat beaten", "bite bit bitten", "blow blew blown",
+    )
+]  # fmt: skip
+
+# What people say for it in several words, and the words that may stand in the answer.
+SAID_FOR: Final = {
+    r"\bg[eo]t(?:ten|ting)? (?:\w+ )?(?:into|involved|started)\b": "start started introduced began interested discover learn",
+    r"\b(?:come|came|comes) up with\b": "idea invented proposed propose designed",
+    r"\bmake(?:s)? money\b|\bbusiness model\b|\bmonetiz": "money revenue business sell pay paid hosted customers enterprise",
+    r"\bbased in\b|\bcome(?:s)? from\b": "live from",
+    r"\bhow old\b": "age years old",
+    r"\bdifferen(?:ce|t)\b|\bcompare|\bversus\b|\bvs\b": "unlike whereas than instead rather",
+    r"\bwork day\b|\bworkday\b|\bwork week\b": "morning day week typical schedule routine",
+    r"\bfor and against\b|\bpros and cons\b|\btrade-?offs?\b": "advantage disadvantage argue argument downside benefit",
+    r"\bworr(?:y|ied|ies)\b|\bconcern(?:s|ed)?\b|\bafraid\b": "risk problem fear scare danger threat",
+    r"\bfund(?:ed|ing)?\b": "raise raised money investors seed round grant sponsor",
+}  # fmt: skip
+
+# What frames a show and is about nothing.
+DULL: Final = (
+    r"welcome (?:back )?to\b|sponsor|brought to you|follow (?:me|us)\b|subscribe|(?:you're|you are) listening|check (?:it|them|this|that) out|"
+    r"visit \S+\.\w|\w\.(?:fm|com|io|org)/|patreon|live ?streams?\b|this is your host|support the show|for (?:listening|having me|being here|coming)|show notes|"
+    r"promo ?code|free trial|sign up (?:for|at)|was made with|transcripts (?:for|of) this|take a listen|keep up with|past episodes|see you (?:later|next)|great to (?:be|have)|nice to (?:be|meet)|"
+    r"awesome to have|thanks (?:so much|a lot|for)|happy to be"
+)

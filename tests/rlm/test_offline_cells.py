@@ -3,16 +3,47 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from rlm.offline.cells.counting import mentions, pattern_of, told_counts
-from rlm.offline.cells.facts import figures, value
+from rlm.offline.cells.facts import figures, introduced, value, who_did
 from rlm.offline.cells.people import voices
 from rlm.offline.cells.quoting import pick
 from rlm.offline.cells.ranking import Index, stem, windows, words
-from rlm.offline.cells.reading import columns_of, documents, records_of, sentences
+from rlm.offline.cells.reading import (
+    columns_of,
+    documents,
+    records_of,
+    runs_of_records,
+    runs_of_text,
+    turns_of,
+)
+from rlm.offline.cells.reading import sentences as sentences_of_runs
 from rlm.offline.cells.sums import arithmetic
+from rlm.offline.question import Aim, classify
+
+
+def sentences(doc: dict[str, Any]) -> list[Any]:
+    rows = records_of(doc["text"], doc.get("name") or "")
+    runs = runs_of_text(doc["text"]) if rows is None else runs_of_records(doc["text"], rows)
+    return sentences_of_runs(runs, doc["text"])
+
+
+def aim(**given: Any) -> dict[str, Any]:
+    return Aim("", **given).literal()
+
+
+def task(passage: list[Any], weights: dict[str, float], **given: Any) -> dict[str, Any]:
+    return {
+        "title": "One",
+        "passages": [passage],
+        "weights": weights,
+        "aim": aim(terms=weights, **given),
+        "titled": 0.0,
+    }
+
 
 SAID = "The light went dark at ten past three."
 FORMS = {
@@ -69,7 +100,10 @@ def test_turns_of_json_are_counted_by_record() -> None:
     told = sentences({"text": text, "name": "a.json"})
     assert ("MATT", "Roll for it.") in [(s[2], s[3]) for s in told]
     assert all(text.startswith(said[:4], offset) for offset, _, speaker, said in told if speaker)
-    counts = {one["speaker"]: one["turns"] for one in voices([told], [{"title": "A", "text": text}])}
+    counts = {
+        one["speaker"]: one["turns"]
+        for one in voices([told], [{"title": "A", "text": text}], [turns_of(records_of(text) or [])])
+    }
     assert counts == {"MATT": 2, "LAURA": 1, "LIAM": 1}
     assert columns_of(records_of(text)) == []
 
@@ -135,7 +169,7 @@ def test_windows_cover_everything_and_overlap() -> None:
 def test_search_ranks_the_passage_with_all_words_first() -> None:
     texts = [[words(t) for t in ("the lamp is red", "the boat is late", "the lamp on the boat went dark")]]
     index = Index(texts, [(0, 0, 1), (0, 1, 2), (0, 2, 3)])
-    ranked = index.search({"lamp": 1.0, "boat": 1.0, "dark": 1.0}, [], [[]], [[False] * 3])
+    ranked = index.search(aim(terms={"lamp": 1.0, "boat": 1.0, "dark": 1.0}), [set()])
     assert ranked[0][1] == 2
 
 
@@ -147,11 +181,35 @@ def test_pick_prefers_the_answer_to_the_question() -> None:
         (95, "", "Ann", "There were forty-one of them, wrapped in newspaper."),
         (150, "", "Odo", "I can see it."),
     ]
-    quotes = pick([passage], {"third": 3.0, "drawer": 3.0, "keep": 1.0}, "", [], ["Ann"], "One")
+    quotes = pick(task(passage, {"third": 3.0, "drawer": 3.0, "keep": 1.0}, prefer=("Ann",)))
     assert quotes[0]["speaker"] == "Ann"
     assert "forty-one" in str(quotes[0]["quote"])
     assert str(quotes[0]["asked"]).startswith("What did your mother keep")
     assert quotes[0]["offset"] in (80, 95)
+
+
+def picked(question: str, *said: str) -> str:
+    """The best quote for a question from what unnamed people say."""
+    plan = classify(question).aims[0]
+    passage = [(100 * n, "", "", one) for n, one in enumerate(said)]
+    return str(pick(task(passage, {w: 2.0 * v for w, v in plan.terms.items()}) | {"aim": plan.literal()})[0]["quote"])
+
+
+def test_a_general_verb_does_not_outweigh_what_the_question_is_about() -> None:
+    framing = "Live from Portland, and this segment was made with Python."
+    assert picked("Who made Lanternlib?", framing, "So that is the show.", "I started Lanternlib on a rainy day at home.").startswith("I started")  # fmt: skip
+
+
+def test_a_reason_close_to_the_topic_is_quoted_rather_than_another_mention() -> None:
+    said = ("Lanternlib is on its third release by now.", "It has a logo.", "It also has a mascot.",
+            "We all like the mascot a lot.", "I wrote Lanternlib because every lamp spoke another protocol.")  # fmt: skip
+    assert "because every lamp" in picked("Why did you write Lanternlib?", *said)
+
+
+def test_what_is_asked_in_a_talk_leads_to_its_answer() -> None:
+    said = ("Lanternlib has many users by now.", "They write to us about Lanternlib every day.", "So what is Lanternlib?",
+            "It's a layer between lamps and those who tend them.")  # fmt: skip
+    assert "layer between lamps" in picked("What is Lanternlib?", *said)
 
 
 def test_pick_quotes_only_who_is_asked_for() -> None:
@@ -159,7 +217,7 @@ def test_pick_quotes_only_who_is_asked_for() -> None:
         (0, "", "Ann", "The lamp is too dim, I find, and it always was."),
         (60, "", "Bo", "The lamp is bright enough for anyone who looks."),
     ]
-    assert [q["speaker"] for q in pick([passage], {"lamp": 1.0}, "", ["Bo"], [], "One")] == ["Bo"]
+    assert [q["speaker"] for q in pick(task(passage, {"lamp": 1.0}, only=("Bo",)))] == ["Bo"]
 
 
 @pytest.mark.parametrize(
@@ -203,3 +261,26 @@ def test_arithmetic_works_out_numbers_and_nothing_else() -> None:
     for evil in ("__import__('os')", "9**9**9**9", "'a'*9", "x"):
         with pytest.raises((ValueError, SyntaxError, TypeError)):
             arithmetic(evil)
+
+
+def test_a_text_without_full_stops_is_cut_before_a_clause() -> None:
+    told = sentences({"text": "the lamp is red and we go up the stairs " * 40, "name": ""})
+    assert len(told) > 4
+    assert all(said.startswith(("the lamp", "and we", "we go")) for _, _, _, said in told)
+
+
+@pytest.mark.parametrize(
+    ("question", "quote", "name"),
+    [
+        ("Who founded Lampworks?", "Ann Lee, the co-founder of Lampworks, is with us.", "Ann Lee"),
+        ("Who stole the tarts?", "The Knave of Hearts, he stole those tarts.", "Knave of Hearts"),
+        ("Who made Lampworks?", "This is your host, Bo Ray. Lampworks is old.", ""),
+    ],
+)
+def test_a_name_is_given_only_where_the_wording_does(question: str, quote: str, name: str) -> None:
+    assert who_did(classify(question).aims[0].literal(), [{"quote": quote, "speaker": ""}]) == name
+
+
+def test_companies_are_known_by_how_they_are_brought_in() -> None:
+    talk = [[(0, "", "", "I'm the CEO of Lampworks."), (30, "", "", "We met on Monday in Paris.")]]
+    assert [one["name"] for one in introduced(talk, [{"title": "One"}], "companies")] == ["Lampworks"]

@@ -18,7 +18,9 @@ from rlm.wording import last_word, output_message
 from sandbox import Value
 
 QUESTION = "When did the light go dark?"
-READ = "documents: 3, 900 characters, 30 sentences\nspeakers: Ann Lee | Bo Ray\ncolumns: none\nfirst: (0, '', '', 'x')"
+LOOK = "documents: 3, 900 characters\ntables: 0\ncolumns: none\nOne: 'x'"
+READ = "sentences: 30\nspeakers: Ann Lee | Bo Ray"
+RANKED = "12 passages, 5 worth reading for: x\ntasks: 3\n  One\nnot there at all: none\nspelled otherwise: none"
 
 
 def opening(
@@ -54,7 +56,7 @@ async def converse(messages: list[dict[str, Any]], outputs: list[str]) -> list[s
 async def test_first_reply_says_what_it_is_and_holds_one_cell_that_compiles() -> None:
     text = await reply_to(opening())
     assert "not a language model" in text
-    assert "sentences(doc)" in parse(text).code
+    assert "docs = documents(context)" in parse(text).code
     compile(parse(text).code, "cell", "exec")
 
 
@@ -74,62 +76,65 @@ async def test_reply_streams_in_pieces_and_counts_tokens_for_no_money() -> None:
 
 
 async def test_search_goes_from_reading_to_the_answer() -> None:
-    ranked = "12 passages, 5 with the words; the best in:\n  One\nnot there at all: none"
     outputs = [
-        told(1, READ),
-        told(2, ranked),
-        told(3, "children: 3, failed: 0, quotes: 4"),
-        told(4, "4 quotes, 2 kept\nThe"),
+        told(1, LOOK),
+        told(2, READ),
+        told(3, RANKED),
+        told(4, "children: 3, failed: 0, quotes: 4"),
+        told(5, "x 4 quotes, 2 kept\nThe"),
     ]
     replies = await converse(opening(), outputs)
     codes = [parse(reply).code for reply in replies]
-    assert "index.search(terms" in codes[1]
-    assert "await batch_llm_query(" in codes[2]
-    assert "answer_text(" in codes[3]
-    assert codes[4] == "FINAL(answer)"
+    assert "runs_of_text(" in codes[1] and "runs_of_records" not in codes[1]
+    assert "tasks_of(aim" in codes[2]
+    assert "await batch_llm_query(" in codes[3]
+    assert "answer_text(" in codes[4]
+    assert codes[5] == "FINAL(answer)"
 
 
 async def test_many_documents_go_down_two_levels() -> None:
-    read = READ.replace("documents: 3", "documents: 30")
-    outputs = [told(1, read), told(2, "12 passages, 5 with the words; the best in:\n  One\nnot there at all: none")]
-    code = parse((await converse(opening(), outputs))[2]).code
+    look = LOOK.replace("documents: 3", "documents: 30")
+    outputs = [told(1, look), told(2, READ), told(3, RANKED)]
+    code = parse((await converse(opening(), outputs))[3]).code
     assert HAND_ON in code
     child = parse(await reply_to(opening(instruction=f"{HAND_ON}\nQuestion: {QUESTION}"))).code
     assert QUOTE in child and "batch_llm_query" in child
-    leaf = parse(await reply_to(opening(instruction=f"{QUOTE}\nOnly: Ann Lee\nQuestion: {QUESTION}", leaf=True))).code
-    assert "batch_llm_query" not in leaf and "only = ['Ann Lee']" in leaf
+    leaf = parse(await reply_to(opening(instruction=f"{QUOTE}\nQuestion: {QUESTION}", leaf=True))).code
+    assert "batch_llm_query" not in leaf and "quotes = pick(context)" in leaf
 
 
 async def test_leaf_root_starts_no_children() -> None:
-    outputs = [told(1, READ), told(2, "12 passages, 5 with the words; the best in:\n  One\nnot there at all: none")]
-    code = parse((await converse(opening(leaf=True), outputs))[2]).code
+    outputs = [told(1, LOOK), told(2, READ), told(3, RANKED)]
+    code = parse((await converse(opening(leaf=True), outputs))[3]).code
     assert "pick(" in code and "llm_query" not in code
 
 
 async def test_failed_children_are_read_by_the_root() -> None:
     outputs = [
-        told(1, READ),
-        told(2, "9 passages, 5 with the words\nnot there at all: none"),
-        told(3, "children: 3, failed: 2, quotes: 1"),
+        told(1, LOOK),
+        told(2, READ),
+        told(3, RANKED),
+        told(4, "children: 3, failed: 2, quotes: 1"),
     ]
-    code = parse((await converse(opening(), outputs))[3]).code
+    code = parse((await converse(opening(), outputs))[4]).code
     assert 'if task["title"] not in done' in code
 
 
 async def test_missing_words_are_said() -> None:
     outputs = [
-        told(1, READ),
-        told(2, "9 passages, 5 with the words\nnot there at all: Mongolia"),
-        told(3, "children: 3, failed: 0, quotes: 1"),
+        told(1, LOOK),
+        told(2, READ),
+        told(3, RANKED.replace("at all: none", "at all: Mongolia")),
+        told(4, "children: 3, failed: 0, quotes: 1"),
     ]
-    code = parse((await converse(opening("What is the capital of Mongolia?"), outputs))[3]).code
+    code = parse((await converse(opening("What is the capital of Mongolia?"), outputs))[4]).code
     assert "Nothing here says “Mongolia”" in code
 
 
 async def test_one_failure_gets_a_plainer_way_and_two_an_honest_end() -> None:
     broken = "Traceback (most recent call last):\n  File \"<cell 1>\", line 3\nKeyError: 'text'"
     replies = await converse(opening(), [told(1, error=broken), told(2, error=broken)])
-    assert "A plain search" in parse(replies[1]).code
+    assert "a plain search" in parse(replies[1]).code
     last = parse(replies[2]).code
     assert last.startswith("FINAL(") and "KeyError" in last and "could not answer" in last
 
@@ -150,8 +155,8 @@ async def test_whatever_comes_back_it_ends_within_a_few_turns(output: str, kind:
 
 
 async def test_last_turn_gives_what_there_is() -> None:
-    replies = await converse(opening(), [told(1, READ), last_word("The run has used its tokens.")])
-    assert "FINAL(" in parse(replies[2]).code
+    replies = await converse(opening(), [told(1, LOOK), last_word("The run has used its tokens.")])
+    assert "FINAL(" in parse(replies[-1]).code
 
 
 async def test_other_strategies_are_declined_in_plain_words() -> None:
@@ -200,3 +205,17 @@ async def test_what_cannot_be_known_without_a_corpus_is_said(question: str) -> N
     code = parse(await reply_to(opening(question, alone=True))).code
     assert "not a language model" in code
     assert re.search(r"^FINAL\(answer\)", code, re.M)
+
+
+async def test_a_cell_brings_only_what_it_uses_and_what_is_not_there_yet() -> None:
+    outputs = [told(1, LOOK), told(2, READ), told(3, RANKED), told(4, "children: 3, failed: 0, quotes: 4")]
+    codes = [parse(reply).code for reply in await converse(opening(), outputs)]
+    assert all(len(code.splitlines()) < 230 for code in codes), [len(code.splitlines()) for code in codes]
+    defined = [name for code in codes for name in re.findall(r"^(?:def|class) (\w+)", code, re.M)]
+    assert len(defined) == len(set(defined))
+
+
+async def test_after_a_lost_repl_everything_is_defined_again() -> None:
+    lost = "Your REPL was ended while cell 3 ran: it used more memory than it may. ALL YOUR VARIABLES ARE LOST."
+    codes = [parse(reply).code for reply in await converse(opening(), [told(1, LOOK), told(2, READ), lost])]
+    assert "A plain" in codes[3] or "import re" in codes[3]

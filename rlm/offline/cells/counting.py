@@ -136,3 +136,24 @@ def told_documents(
                 + (f" With {', '.join(whom[doc['title']][:8])}." if whom.get(doc["title"]) else "")
             )
     return "\n".join([head, "", *lines[:80], *([f"- … and {len(lines) - 80:,} more"] if len(lines) > 80 else [])])
+
+
+def told_any(found: list[dict[str, Any]], phrase: str, docs: list[dict[str, Any]]) -> str:
+    """Yes, with how often, where, and the first places that say something."""
+    titles = list(dict.fromkeys(one["title"] for one in found))
+    spread = f", in {len(titles):,} of {len(docs):,} documents" if len(docs) > 1 else ""
+    speakers = Counter(one["speaker"] for one in found if one["speaker"])
+    by = f" By {', '.join(f'{name} ({times})' for name, times in speakers.most_common(5))}." if speakers else ""
+    parts = [f"**Yes**: “{phrase}” comes up **{len(found):,} time{'' if len(found) == 1 else 's'}**{spread}.{by}"]
+    telling = [one for one in found if len(one["quote"]) > 60 and not one["quote"].endswith("?")] or found
+    first = [next((one for one in telling if one["title"] == title), None) for title in titles]
+    shown = list(filter(None, first))[:4] if len(titles) > 1 else telling[:3]
+    for one in shown:
+        at = (
+            one["title"] if len(docs) > 1 else "",
+            one["speaker"],
+            one["time"] and f"at {one['time']}",
+            f"character {one['offset']:,}",
+        )
+        parts.append(f"> {one['quote'][:400]}\n>\n> — {' · '.join(filter(None, at))}")
+    return "\n\n".join(parts)

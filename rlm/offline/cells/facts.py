@@ -60,6 +60,57 @@ def tally(pattern: str, quotes: list[dict[str, Any]], known: str = "") -> list[s
     return sorted(worth, key=lambda found: -worth[found])[:5]
 
 
+def who_did(aim: dict[str, Any], quotes: list[dict[str, Any]]) -> str:
+    """The name that a "who" question may be after: beside the verb, with an office, or brought in by the sentence."""
+    office = r"(?:co-?)?(?:founders?|creators?|authors?|maintainers?|CEO|CTO|inventors?|directors?|presidents?|editors?|guests?)\b"
+    person = rf"({NAME}|{PART})"
+    shapes = [
+        rf"{person}(?:,? (?:he|she|who))? (?:\w+ly |first |had |has )?(?:{aim['did']})\b" if aim["did"] else "",
+        rf"\b(?:{aim['did']}) by {person}" if aim["did"] else "",
+        rf"({NAME}),? (?:who )?(?:is |was )?(?:the |an? |our |its )?(?:[\w-]+ ){{0,2}}{office}",
+        rf"\b{office}(?: (?:of|at) \w+)?,? (?:is |was )?({NAME})",
+        rf"\b(?:[Ww]e have|[Ww]ith me is|guest is|joined by|my name is|[Ww]elcome,?) {person}\b",
+    ]
+    known = set(words(aim["question"]))
+    near = [
+        (quote, said)
+        for quote in quotes[:3]
+        for said in re.split(r"(?<=[.?!]) +", quote["quote"])
+        if not aim["topic"] or set(words(said)) & set(aim["topic"])
+    ]
+    for quote, said in near:
+        if aim["did"] and quote["speaker"] and re.search(rf"\bI (?:\w+ly )?(?:{aim['did']})\b", said):
+            return str(quote["speaker"])
+    for shape in filter(None, shapes):
+        for _, said in near:
+            for match in re.finditer(shape, said):
+                if not set(words(match[1])) & known:
+                    return str(match[1])
+    return ""
+
+
+def introduced(talk: list[list[Any]], docs: list[dict[str, Any]], sort: str) -> list[dict[str, Any]]:
+    """Names of people, companies or places by the turns of phrase that bring such names in: "folks at X", "I'm Y", "based in Z"."""
+    name = rf"({PART}(?: (?:of |the |& )?{PART}){{0,3}})"
+    shapes = {
+        "companies": rf"\b(?:(?:folks|team|people|guys) (?:over )?(?:at|from)|(?:founders?|CEO|CTO|president|head) (?:\w+ )?(?:of|at|here at)|(?:company|startup|firm|business)(?: (?:is|was))?(?: (?:called|named))?,?|founded) {name}",
+        "people": rf"\b(?:(?:I'm|I am|[Mm]y name is|[Tt]his is|[Ww]e have|with|[Ww]elcome,?|joined by|guest is|named|called|by) {name}|{name},? (?:who (?:is|was|wrote|made)|the \w+ (?:of|at)|(?:co-?)?(?:founder|CEO|CTO|author|creator)))",
+        "places": rf"\b(?:live[sd]? in|based in|from|moved to|going to|went to|grew up in|born in|city of|town of|held in|here in|over in|in) {name}",
+    }
+    found: dict[str, dict[str, Any]] = {}
+    for doc, told in zip(docs, talk, strict=True):
+        for _, _, _, said in told:
+            for match in re.finditer(shapes[sort], said):
+                one = next(filter(None, match.groups()))
+                record = found.setdefault(
+                    one, {"name": one, "times": 0, "titles": 0, "last": "", "first": said[max(0, match.start() - 50) :]}
+                )
+                record["times"] += 1
+                record["titles"] += record["last"] != doc["title"]
+                record["last"] = doc["title"]
+    return sorted(found.values(), key=lambda one: -one["times"])
+
+
 def named(talk: list[list[Any]], docs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Names in all documents by how often they come up: several capitals in a row, or one that is never written small."""
     small = Counter(w for told in talk for _, _, _, said in told for w in re.findall(r"\b[a-z][a-z’'-]+", said))

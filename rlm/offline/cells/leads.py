@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
-from .facts import DATE, NAME, figures, tally, value
-from .merging import Quote, answer_text, block, place
+from .facts import DATE, figures, tally, value, who_did
+from .merging import Quote, block
 
 
 def note_on(how: str, documents: int) -> str:
@@ -13,39 +15,87 @@ def note_on(how: str, documents: int) -> str:
     return f"From the offline extractive model, not a language model. {how} in {many}; quotes are word for word, nothing is inferred."
 
 
-def lead_of(best: list[Quote], asks: str, noun: list[str], question: str) -> str:
-    """What the best quotes hold that the question may be after: figures, dates, names; else where the best one stands."""
-    first = best[0]
-    title = first["title"] if first["title"] != "the document" else ""
-    parts = [title and f"in **{title}**", first["speaker"], first["time"] and f"at {first['time']}"]
-    where = ", ".join(part for part in parts if part) or f"at character {first['offset']:,}"
-    if asks == "number" and noun and (found := figures(best, noun)):
-        listed = list(dict.fromkeys((words, quote["title"]) for _, words, quote in found))
-        told = "; ".join(f"**{words}** ({title})" for words, title in listed[:8])
-        worth = [value(number) for number, _, quote in found]
-        if (
-            re.search(r"\bin (?:all|total)\b|\btotal\b|\baltogether\b", question, re.I)
-            and len(listed) > 1
-            and len(set(listed)) == len(found)
-            and all(v is not None for v in worth)
-        ):
-            figures_told = " + ".join(f"{v:g}" for v in worth if v is not None)
-            told += (
-                f". Added up, if these are separate: {figures_told} = **{sum(v for v in worth if v is not None):g}**"
-            )
-        return f"What the passages say in figures: {told}."
-    if asks == "when" and (dates := tally(DATE, best, question)):
-        return (
-            f"Dates in the passages that fit best: {', '.join(f'**{d}**' for d in dates[:3])}. The best one is {where}:"
-        )
+def misses(aim: dict[str, Any], best: list[Quote], weights: dict[str, float]) -> str:
+    """What to say first where the best quotes lack what was asked for."""
+    if not best:
+        return ""
+    has = set(best[0]["has"])
+    if aim["only"] and not any(set(quote["has"]) & weights.keys() for quote in best):
+        return f"{' and '.join(aim['only'])} says none of the words asked for ({', '.join(aim['shown'])}); this is what is said close to them. "
+    topic = weights.keys() & set(aim["topic"])
+    held = sum(weights[w] for w in weights.keys() & has)
+    if len(weights) > 1 and held < 0.45 * sum(weights.values()) and not (topic and topic <= has):
+        return "No passage has most of the question's words; these come nearest and may not answer it. "
+    return ""
+
+
+def lead_number(aim: dict[str, Any], best: list[Quote], place: str) -> str:
+    """The figures of the thing asked about, added up where the question wants that."""
+    found = figures(best, aim["noun"]) if aim["noun"] else []
+    listed = list(dict.fromkeys((words, quote["title"]) for _, words, quote in found))
+    told = "; ".join(f"**{words}** ({title})" for words, title in listed[:8])
+    worth = [value(number) for number, _, _ in found]
+    whole = re.search(r"\bin (?:all|total)\b|\btotal\b|\baltogether\b", aim["question"], re.I)
+    if whole and len(listed) > 1 and len(listed) == len(found) and all(v is not None for v in worth):
+        added = " + ".join(f"{v:g}" for v in worth if v is not None)
+        told += f". Added up, if these are separate: {added} = **{sum(v for v in worth if v is not None):g}**"
+    return f"What the passages say in figures: {told}." if told else ""
+
+
+def lead_when(aim: dict[str, Any], best: list[Quote], place: str) -> str:
+    """The dates in the best quotes."""
+    dates = tally(DATE, best[:2], aim["question"])
+    return f"Dated there: {', '.join(f'**{d}**' for d in dates[:2])}. The best passage is {place}:" if dates else ""
+
+
+def lead_who(aim: dict[str, Any], best: list[Quote], place: str) -> str:
+    """Who said it where that is asked, else the name that the wording gives."""
     said = r"\bwho\b.{0,20}\b(?:says?|said|explain|mention|talk|describe|discuss|think|argue|claim|tell|told|recommend|suggest|introduc|ask)"
-    if asks == "who" and re.search(said, question, re.I) and first["speaker"]:
-        return f"Said by **{first['speaker']}**. The passage that fits best is {where}:"
-    if asks == "who" and (names := tally(NAME, best, question)):
-        return (
-            f"Named in the passages that fit best: {', '.join(f'**{n}**' for n in names[:4])}. The best one is {where}:"
-        )
-    return f"The passage that fits best is {where}:"
+    if re.search(said, aim["question"], re.I) and best[0]["speaker"]:
+        return f"Said by **{best[0]['speaker']}**. The best passage is {place}:"
+    name = who_did(aim, best)
+    return f"Probably **{name}**, by the wording. The best passage is {place}:" if name else ""
+
+
+def lead_of(best: Quote) -> str:
+    """Where the best quote stands."""
+    title = best["title"] if best["title"] != "the document" else ""
+    parts = [title and f"in **{title}**", best["speaker"], best["time"] and f"at {best['time']}"]
+    return ", ".join(part for part in parts if part) or f"at character {best['offset']:,}"
+
+
+def answer_text(
+    caution: str, parts: list[tuple[dict[str, Any], list[Quote], str]], note: str, leads: dict[str, Callable[..., str]]
+) -> str:
+    """The answer: for each part of the question a lead, the best quote and the others; then how they were found."""
+    told: list[str] = [caution.strip()] if caution and len(parts) > 1 else []
+    seen: set[tuple[str, int]] = set()
+    for aim, best, miss in parts:
+        if len(parts) > 1:
+            asked = aim["question"].rstrip(" ?.,")
+            told.append(f"### {asked[:1].upper()}{asked[1:]}?")
+            if best and (best[0]["title"], best[0]["offset"]) in seen:
+                told.append(
+                    "The passage above fits best here too."
+                    if not best[1:]
+                    else "The passage above fits here too, and this one:"
+                )
+                told += map(block, best[1:2])
+                continue
+            best = best[:2]
+        if not best:
+            told.append("I found nothing on this part.")
+            continue
+        seen |= {(quote["title"], quote["offset"]) for quote in best}
+        place = lead_of(best[0])
+        lead = leads[aim["asks"]](aim, best, place) if aim["asks"] in leads and not miss else ""
+        told += [
+            (caution if len(parts) == 1 else "") + miss + (lead or f"The best passage is {place}:"),
+            block(best[0]),
+        ]
+        if best[1:]:
+            told += ["Also on this:", *map(block, best[1:])]
+    return "\n\n".join([*told, f"*{note}*"])
 
 
 def found_nothing(tried: list[str], documents: int, why: str = "") -> str:
@@ -75,6 +125,3 @@ def both_sides(quotes: list[Quote], people: list[str], note: str) -> str:
     for side in held:
         parts += [f"### {side}", *[block(quote) for quote in sides[side]]]
     return "\n\n".join([*parts, f"*{note}*"])
-
-
-__all__ = ["answer_text", "both_sides", "found_nothing", "lead_of", "note_on", "place"]

@@ -39,7 +39,7 @@ def choose(quotes: list[Quote], weights: dict[str, float], most: int = 5) -> lis
 
         best = max(left, key=gain)
         new = sum(weights.get(w, 0.0) for w in best["has"] if worth.get(w, 0.0) == weights.get(w)) / total
-        if chosen and best["score"] < (0.45 if new > 0.15 else 0.65) * chosen[0]["score"]:
+        if chosen and best["score"] < (0.5 if new > 0.15 else 0.7) * chosen[0]["score"]:
             break
         chosen.append(best)
         left.remove(best)
@@ -58,20 +58,14 @@ def place(quote: Quote) -> str:
 
 def block(quote: Quote) -> str:
     """A quote in Markdown, with where it stands under it."""
-    asked = f"> *{quote['asked']}*\n>\n" if quote.get("asked") else ""
+    before = quote.get("asked") or ""
+    before = before if len(before) < 240 else "… " + before[-220:].split(" ", 1)[1]
+    asked = f"> *{before}*\n>\n" if before else ""
     also = quote.get("also") or []
     more = f" · also in {also[0]}" + (f" and {len(also) - 1} more" if len(also) > 1 else "") if also else ""
     clean = re.sub(r"\s+", " ", quote["quote"]).replace("*", "\\*")
     key = re.sub(r"\s+", " ", quote.get("key", "")).replace("*", "\\*")
-    if key and len(clean) > len(key) + 80:
+    cut = "… " if clean[:1].islower() else "", " …" if clean[-1:].isalnum() or clean[-1:] == "," else ""
+    if 20 < len(key) < 260 and len(clean) > len(key) + 80:
         clean = clean.replace(key, f"**{key}**", 1)
-    return f"{asked}> {clean}\n>\n> — {place(quote)}{more}"
-
-
-def answer_text(lead: str, chosen: list[Quote], note: str, heading: str = "") -> str:
-    """The answer: a lead, the best quote, the others, and a note on how they were found."""
-    parts = [lead] if lead else []
-    parts += [block(quote) for quote in chosen[:1]]
-    if chosen[1:]:
-        parts += [heading or "Also on this:"] + [block(quote) for quote in chosen[1:]]
-    return "\n\n".join([*parts, f"*{note}*"])
+    return f"{asked}> {cut[0]}{clean}{cut[1]}\n>\n> — {place(quote)}{more}"

@@ -7,13 +7,14 @@ from itertools import groupby
 from typing import Any
 
 from .counting import table
-from .reading import records_of, turns_of
 
 
-def voices(talk: list[list[Any]], docs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def voices(
+    talk: list[list[Any]], docs: list[dict[str, Any]], recorded: list[Counter[str]] | None = None
+) -> list[dict[str, Any]]:
     """One record a speaker: documents they speak in, turns, words. Those who speak in most documents first."""
     found: dict[str, dict[str, Any]] = {}
-    for doc, told in zip(docs, talk, strict=True):
+    for n, (doc, told) in enumerate(zip(docs, talk, strict=True)):
         for speaker, turn in groupby(told, key=lambda sentence: sentence[2]):
             size = sum(len(said.split()) for _, _, _, said in turn)
             for name in speaker.split(", ") if speaker and not speaker.startswith("(") else []:
@@ -23,7 +24,7 @@ def voices(talk: list[list[Any]], docs: list[dict[str, Any]]) -> list[dict[str, 
                 if doc["title"] not in one["titles"]:
                     one["titles"].append(doc["title"])
         # Records say exactly who had a turn, also where one speaker has two in a row.
-        for name, turns in turns_of(records_of(doc["text"], doc.get("name") or "") or []).items():
+        for name, turns in (recorded[n] if recorded else Counter()).items():
             if name in found:
                 found[name]["turns"] = turns + (found[name]["turns"] if len(docs) > 1 else 0)
     return sorted(found.values(), key=lambda one: (-len(one["titles"]), -one["words"]))

@@ -69,6 +69,9 @@ def runs_of_text(text: str) -> list[Run]:
         if cues and (timing := re.match(rf"({CLOCK})\s+-->", said)):
             time = timing[1]
             continue
+        if re.fullmatch(r"(?:\\?[*_=~-] ?){3,}", said):
+            fresh = True
+            continue
         if not said or (cues and (said.isdigit() or re.match("WEBVTT|NOTE|STYLE|Kind:|Language:", said))):
             fresh = fresh or not (cues or timed)
             continue
@@ -200,36 +203,39 @@ def turns_of(records: list[Any]) -> Counter[str]:
     return turns
 
 
-def sentences(document: dict[str, Any]) -> list[Sentence]:
-    """All sentences of a document, in order."""
-    text = document["text"]
-    records = records_of(text, document.get("name") or "")
+def cuts(text: str) -> list[int]:
+    """Where the sentences of a text end. Speech recognition may leave out every full stop: then before "and", "so", "I" …"""
+    full = r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)(?<!\b[A-Z])[.!?…][\"'”’)\]]*\s+(?=[^a-z\s])|[。！？]"
+    pause = r"\s(?=(?:and|but|so|because|then|well|yeah|I|we|you|they|it|he|she|if|when|which|And|But|So)\s)"
+    found, here = [], 0
+    for end in [*[m.end() for m in re.finditer(full, text)], len(text)]:
+        while end - here > 500:
+            breaks = [m.end() for m in re.finditer(pause, text[here + 120 : here + 300])]
+            here = here + 120 + breaks[-1] if breaks else text.rfind(" ", here, here + 300) + 1 or here + 300
+            found.append(here)
+        found.append(end)
+        here = end
+    return found
+
+
+def sentences(runs: list[Run], text: str) -> list[Sentence]:
+    """All sentences of a document, in order, from what its speakers say without a break."""
     found: list[Sentence] = []
-    for speaker, parts in runs_of_text(text) if records is None else runs_of_records(text, records):
+    for speaker, parts in runs:
         starts, whole = [], ""
-        for _, _, words in parts:
+        for _, _, said in parts:
             starts.append(len(whole))
-            whole += words + " "
-        ends = [
-            m.end()
-            for m in re.finditer(
-                r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)(?<!\b[A-Z])[.!?…][\"'”’)\]]*\s+(?=[^a-z\s])|[。！？]",
-                whole,
-            )
-        ]
+            whole += said + " "
         here = 0
-        for end in [*ends, len(whole)]:
-            while here < end:
-                # Speech recognition may leave out every full stop.
-                cut = end if end - here <= 500 else whole.rfind(" ", here, here + 300) + 1 or here + 300
-                if one := whole[here:cut].strip():
-                    part = bisect.bisect_right(starts, here) - 1
-                    at, time = parts[part][0] + here - starts[part], parts[part][1]
-                    if not text.startswith(one[:10], at):  # a tag or an escape before it
-                        near = text.find(one[:10], max(0, at - 40), at + 200)
-                        at = near if near >= 0 else at
-                    found.append((at, re.split("[.,]", time)[0], speaker, one))
-                here = cut
+        for cut in cuts(whole):
+            if one := whole[here:cut].strip():
+                part = bisect.bisect_right(starts, here) - 1
+                at, time = parts[part][0] + here - starts[part], parts[part][1]
+                if not text.startswith(one[:10], at):  # a tag or an escape before it
+                    near = text.find(one[:10], max(0, at - 40), at + 200)
+                    at = near if near >= 0 else at
+                found.append((at, re.split("[.,]", time)[0], speaker, one))
+            here = cut
     return found
 
 
@@ -243,5 +249,7 @@ def documents(data: Any) -> list[dict[str, Any]]:
         ]
     if isinstance(data, str):
         lines = re.search(r"^title: *['\"]?(.+?)['\"]?\s*$|^WEBVTT - (.+)$|^#+ (.+)$", data[:2000], re.M)
-        return [{"title": next(filter(None, lines.groups())) if lines else "the document", "text": data, "name": ""}]
+        title = next(filter(None, lines.groups())).replace("''", "'") if lines else "the document"
+        title = re.sub(r"\\U([0-9A-F]{8})", lambda m: chr(int(m[1], 16)), title).strip()
+        return [{"title": title, "text": data, "name": ""}]
     return [{"title": "context", "text": json.dumps(data, ensure_ascii=False, default=str), "name": "context.json"}]
