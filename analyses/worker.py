@@ -194,7 +194,7 @@ class Worker:
     def _probe(self) -> None:
         """Start a first jail: its self-test says whether runs can be served here at all."""
         try:
-            asyncio.run_coroutine_threadsafe(self._check(), self._loop).result(timeout=60)
+            asyncio.run_coroutine_threadsafe(self._pool.warm(), self._loop).result(timeout=60)
             self.sandbox = {"ok": True, **self._pool.probe}
         except SandboxUnavailable as error:
             self.sandbox = {"ok": False, "reason": str(error)}
@@ -202,10 +202,6 @@ class Worker:
         except Exception as error:
             self.sandbox = {"ok": False, "reason": f"the sandbox's self-test failed: {error!r}"}
             log.exception("the sandbox's self-test failed")
-
-    async def _check(self) -> None:
-        jail = await self._pool.open()
-        await jail.close()
 
     def _look(self, *, renew: bool) -> None:
         with self._lock:

@@ -125,7 +125,7 @@ class CellCall(Call):
             ended = CellResult(error=f"The cell was not run. {reason}")
         else:
             if repl is not None and not task.done():
-                repl._interrupt("time")
+                repl.interrupt("time")
                 # Names matter where one last cell may follow; a stop has to be quick.
                 await asyncio.wait({task}, timeout=2.5 if last else 0.4)
             if not task.done():

@@ -50,7 +50,7 @@ class Repl:
         self._background: set[asyncio.Task[Any]] = set()
         self._killing = ""
         self._closed = False
-        self._output = OutputReader(output_fd, lambda: self._interrupt("output"))
+        self._output = OutputReader(output_fd, lambda: self.interrupt("output"))
         self._channel = Channel(sock, limits.value_bytes + MAX_SKELETON, self._frame, self._wire_ended, jail.reserve)
         self._requests = Requests(
             self._channel,
@@ -88,7 +88,7 @@ class Repl:
             raise SandboxError("a REPL runs one cell at a time")
         if not self.alive:
             raise SandboxError(f"this REPL has ended ({self.ended or 'closed'})")
-        cell = self._cell = Cell(number, self.limits.cell_seconds, self._interrupt, on_waiting)
+        cell = self._cell = Cell(number, self.limits.cell_seconds, self.interrupt, on_waiting)
         self._channel.text_left = MAX_TEXT_CELL
         self._output.begin(self.limits.output_bytes, self.limits.output_stop_bytes, on_output)
         cell.go_on()
@@ -304,7 +304,7 @@ class Repl:
     def _ask_cpu(self) -> None:
         self._later(self._jail.order(op="usage", id=self._number))
 
-    def _interrupt(self, reason: str, attempt: int = 0) -> None:
+    def interrupt(self, reason: str, attempt: int = 0) -> None:
         """SIGINT, SIGINT, SIGKILL, a grace apart."""
         cell = self._cell
         if cell is None or cell.ended.done() or (cell.overdue and not attempt):
@@ -314,7 +314,7 @@ class Repl:
             self._later(self._kill(reason))
             return
         self._later(self._signal(signal.SIGINT))
-        cell.timer("overdue", self.limits.grace_seconds, self._interrupt, reason, attempt + 1)
+        cell.timer("overdue", self.limits.grace_seconds, self.interrupt, reason, attempt + 1)
 
     async def _kill(self, reason: str) -> None:
         if self._killing or self._closed:
