@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5  # between two looks at stop requests
 SWEEP_SECONDS = 10.0
-SHUT_DOWN_SECONDS = 2.5
+SHUT_DOWN_SECONDS = 3.3  # for all of it: the supervisor kills after 4
 WORKER_KEY = "rlmweb:worker:{host}:{pid}"
 WORKER_EXPIRES = 15  # seconds: a worker silent for longer counts as dead
 
@@ -71,6 +71,7 @@ class Worker:
         self._closing = threading.Event()
         self._writer = Writer()
         self._clients = Clients()
+        self._next_word = 0.0  # when to say again that this worker lives
         self.sandbox: dict[str, Any] = {"ok": False, "reason": "not probed yet"}
 
     # — life —
@@ -98,16 +99,20 @@ class Worker:
             self._loop.call_soon_threadsafe(
                 one.control.stop, "The worker was shut down. Everything so far is kept; ask again to go on."
             )
-        running = [one.done for one in held if one.done]
-        concurrent.futures.wait(running, timeout=SHUT_DOWN_SECONDS)
+        end = time.monotonic() + SHUT_DOWN_SECONDS
+
+        def left(least: float) -> float:
+            return max(least, end - time.monotonic())
+
+        concurrent.futures.wait([one.done for one in held if one.done], timeout=SHUT_DOWN_SECONDS - 1.0)
         try:
-            asyncio.run_coroutine_threadsafe(self._release(), self._loop).result(timeout=1.5)
+            asyncio.run_coroutine_threadsafe(self._release(), self._loop).result(timeout=left(0.5))
         except Exception:
             log.exception("the jails did not end cleanly; the kernel ends them with this process")
-        self._writer.close(timeout=1.0)
+        self._writer.close(timeout=left(0.3))
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=1.0)
-        self._keeper.join(timeout=1.0)
+        self._thread.join(timeout=left(0.1))
+        self._keeper.join(timeout=left(0.1))
         if not self._loop.is_running():
             self._loop.close()
 
@@ -189,6 +194,8 @@ class Worker:
             except Exception:
                 log.exception("the keeper failed, trying again")
             self._say_alive(now)
+        if self._serving:
+            self._tell_redis(lambda client, key: client.delete(key))
         connection.close()
 
     def _probe(self) -> None:
@@ -201,7 +208,8 @@ class Worker:
             log.error("runs will be refused: %s", error)
         except Exception as error:
             self.sandbox = {"ok": False, "reason": f"the sandbox's self-test failed: {error!r}"}
-            log.exception("the sandbox's self-test failed")
+            if not self._closing.is_set():
+                log.exception("the sandbox's self-test failed")
 
     def _look(self, *, renew: bool) -> None:
         with self._lock:
@@ -234,14 +242,18 @@ class Worker:
 
     def _say_alive(self, now: float) -> None:
         """Tell /healthz, through Redis, that this worker lives and what its sandbox is like."""
-        if not self._serving or not self._live or now < getattr(self, "_next_word", 0.0):
+        if self._serving and now >= self._next_word:
+            self._next_word = now + WORKER_EXPIRES / 3
+            word = json.dumps({"sandbox": self.sandbox, "runs": len(self._held)})
+            self._tell_redis(lambda client, key: client.set(key, word, ex=WORKER_EXPIRES))
+
+    def _tell_redis(self, say: Callable[[redis.Redis, str], Any]) -> None:
+        if not self._live:
             return
-        self._next_word = now + WORKER_EXPIRES / 3
         key = WORKER_KEY.format(host=socket.gethostname(), pid=os.getpid())
         try:
-            client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
-            with client:
-                client.set(key, json.dumps({"sandbox": self.sandbox, "runs": len(self._held)}), ex=WORKER_EXPIRES)
+            with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2) as client:
+                say(client, key)
         except (RedisError, OSError) as error:
             log.warning("the worker's sign of life did not reach Redis: %s", error)
 

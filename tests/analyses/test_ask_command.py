@@ -65,7 +65,7 @@ def test_ask_about_files_prints_one_json_object(
     )
     result = one_object(out)
     assert status == 0 and result["status"] == "done", result
-    assert result["answer"]["titles"] == ["First", "two"] and isinstance(result["answer"]["nan"], str)
+    assert result["answer"]["titles"] == ["First", "Two"] and isinstance(result["answer"]["nan"], str)
     assert (result["calls"], result["cells"], result["depth"]) == (1, 2, 0)
     assert result["usage"]["prompt_tokens"] > 0 and result["usage"]["cost"] is None and result["seconds"] > 0
     assert "/r/" in result["url"] and "call 1" in err and "bad.txt" in err
