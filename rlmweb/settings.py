@@ -234,6 +234,30 @@ STORAGES = {
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
     },
 }
+# — blobs in an object store, shared by web processes and workers on any number of hosts —
+S3_BUCKET = env.text("S3_BUCKET")
+S3_ENDPOINT_URL = env.url("S3_ENDPOINT_URL", schemes=("http", "https"))
+S3_REGION = env.text("S3_REGION")
+S3_ACCESS_KEY = env.text("S3_ACCESS_KEY")
+S3_SECRET_KEY = env.text("S3_SECRET_KEY")
+if S3_BUCKET:
+    STORAGES["blobs"] = {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": S3_BUCKET,
+            "location": "blobs",
+            "endpoint_url": S3_ENDPOINT_URL or None,
+            "region_name": S3_REGION or None,
+            "access_key": S3_ACCESS_KEY or None,  # None: what the machine's own role or profile gives
+            "secret_key": S3_SECRET_KEY or None,
+            "default_acl": None,
+            "file_overwrite": True,  # a name stands for its bytes: writing it again changes nothing
+        },
+    }
+elif S3_ENDPOINT_URL or S3_ACCESS_KEY:
+    raise ImproperlyConfigured(
+        "S3_ENDPOINT_URL and S3_ACCESS_KEY go with S3_BUCKET: name the bucket that holds the blobs"
+    )
 WHITENOISE_USE_FINDERS = DEBUG
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
 DATA_UPLOAD_MAX_MEMORY_SIZE = 8 << 20
@@ -258,6 +282,7 @@ SECRETS = env.words("RLMWEB_SECRETS") or [_own_secret("endpoint-secret")]
 if any(len(secret) < 32 for secret in SECRETS):
     raise ImproperlyConfigured("RLMWEB_SECRETS must be secrets of at least 32 characters each, parted by commas")
 AUDIT_DAYS = env.number("RLMWEB_AUDIT_DAYS", 365)  # 0: for ever
+DELETION_DAYS = env.number("RLMWEB_DELETION_DAYS", 7)  # for which a deleted workspace can be brought back
 ENDPOINT_HOSTS = env.words("RLMWEB_ENDPOINT_HOSTS")
 
 # — the sandbox and the worker —

@@ -52,7 +52,9 @@ def test_what_cannot_be_asked_is_refused_and_nothing_written(fields: dict[str, o
 
 def test_runs_are_numbered_in_their_workspace() -> None:
     workspace, other = make_workspace(), make_workspace()
-    numbers = [actions.start_run(where, None, question="?", wake=False).number for where in (workspace, workspace, other)]
+    numbers = [
+        actions.start_run(where, None, question="?", wake=False).number for where in (workspace, workspace, other)
+    ]
     assert numbers == [1, 2, 1]
 
 
