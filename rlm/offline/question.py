@@ -238,12 +238,25 @@ def _did(text: str, asks: str) -> str:
     verb = re.search(r"\bwho (?:\w+ly |also |first |really )?(\w{3,})\b", text, re.I)
     if asks != "who" or not verb or verb[1].lower() in EMPTY_WORDS:
         return ""
-    stem = words(verb[1])[0]
+    made = {
+        "created",
+        "made",
+        "founded",
+        "built",
+        "wrote",
+        "started",
+        "invented",
+        "proposed",
+        "designed",
+        "developed",
+        "came up with",
+    }
+    if verb[1].lower() in made or re.search(r"\b(?:came|come) up with\b", text, re.I):
+        return "|".join(sorted(made | {"co-founded"}))
+    if words(verb[1])[0] in GENERIC:
+        return ""
     forms = {form for group in IRREGULAR if verb[1].lower() in group for form in group}
-    family = {word for one in FAMILIES if stem in one for word in one}
-    if stem in GENERIC and "made created founded built wrote started invented".find(verb[1].lower()) >= 0:
-        forms |= {"created", "made", "founded", "built", "wrote", "started", "invented", "co-founded"}
-    return "|".join(sorted({verb[1].lower(), *forms} - {"leaving"} | (family & {verb[1].lower()})))
+    return "|".join(sorted({verb[1].lower(), *forms}))
 
 
 def named_speakers(text: str, speakers: Sequence[str]) -> tuple[str, ...]:
@@ -506,7 +519,8 @@ def _form(text: str, terms: dict[str, float]) -> tuple[str, str, str, tuple[str,
 
     if match := re.search(r"how (?:many|much) ((?:[\w'-]+ ?){1,3})|(?:number|amount) of ((?:[\w'-]+ ?){1,3})", low):
         noun = tuple(w for w in words(match[1] or match[2]) if w not in EMPTY)[:2]
-        take("number", rf"(?i:{NUMBER})", r"\bhow (?:many|much)")
+        thing = re.escape(re.split(r"\W+", (match[1] or match[2]).strip())[0].rstrip("s"))
+        take("number", rf"(?i:{NUMBER}(?:[ -][\w'-]+){{0,2}}[ -]{thing})", r"\bhow (?:many|much)")
     elif re.search(
         r"\bhow (?:old|long|tall|far|big|large|deep|high|fast|expensive)\b|\bwhat (?:percentage|percent|price|number|fraction|share)\b|\bcosts?\b",
         low,

@@ -44,7 +44,7 @@ def lead_number(aim: dict[str, Any], best: list[Quote], place: str) -> str:
 
 def lead_when(aim: dict[str, Any], best: list[Quote], place: str) -> str:
     """The dates in the best quotes."""
-    dates = tally(DATE, best[:2], aim["question"])
+    dates = tally(DATE, best[:1], aim["question"])
     return f"Dated there: {', '.join(f'**{d}**' for d in dates[:2])}. The best passage is {place}:" if dates else ""
 
 
@@ -53,7 +53,10 @@ def lead_who(aim: dict[str, Any], best: list[Quote], place: str) -> str:
     said = r"\bwho\b.{0,20}\b(?:says?|said|explain|mention|talk|describe|discuss|think|argue|claim|tell|told|recommend|suggest|introduc|ask)"
     if re.search(said, aim["question"], re.I) and best[0]["speaker"]:
         return f"Said by **{best[0]['speaker']}**. The best passage is {place}:"
-    name = who_did(aim, best)
+    known = re.search(
+        r"\b[Ww]ho(?: exactly)? (?:is|are|was|were) [A-Z]", aim["question"]
+    )  # "Who is Ann Lee?" has the name
+    name = "" if known else who_did(aim, best)
     return f"Probably **{name}**, by the wording. The best passage is {place}:" if name else ""
 
 

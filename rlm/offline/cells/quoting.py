@@ -52,8 +52,8 @@ def scores_of(passage: list[tuple[int, str, str, str]], task: dict[str, Any]) ->
             score += aim["gain"] * whole
         if topic:  # in it, close to it, in what was asked, or in the title: else it is about something else
             size = sum(weights[w] for w in topic)
-            here, close = (sum(weights[w] for w in topic & has) / size for has in (stems[i], around | asked))
-            score *= 0.3 + 0.7 * max(here, 0.85 * close, 0.7 * task["titled"], 0.3 * (speaker in aim["prefer"]))
+            here, near = (sum(weights[w] for w in topic & has) / size for has in (stems[i], around | asked))
+            score *= 0.2 + 0.8 * max(here, 0.85 * near, 0.7 * task["titled"], 0.3 * (speaker in aim["prefer"]))
         if aim["dull"] and re.search(aim["dull"], said, re.I):
             score *= 0.35
         if said.endswith("?"):
@@ -64,7 +64,9 @@ def scores_of(passage: list[tuple[int, str, str, str]], task: dict[str, Any]) ->
             score *= 0.9 if aim["asks"] == "when" else 0.25
         if aim["prefer"] and speaker not in aim["prefer"]:
             named = {w for name in aim["prefer"] for w in words(name)}
-            score *= 0.8 if named & set(words(said)) else 0.5
+            close = " ".join(one[3] for one in passage[max(0, i - 2) : i + 1])
+            own = aim["asks"] in ("why", "how", "origin", "view")  # what people know best of themselves
+            score *= (0.65 if own else 0.9) if named & set(words(close)) else 0.5
         scores.append(0.0 if aim["only"] and speaker not in aim["only"] else score)
     return scores
 

@@ -154,6 +154,8 @@ def learn(
             spelled[word] = " ".join(written.get(stem, stem) for stem in found)
             aim["terms"] |= dict.fromkeys(found, 1.0)
             aim["topic"] += found if set(stems) & set(aim["topic"]) else []
+            for pattern in ("looks_for", "asked_like"):
+                aim[pattern] = aim[pattern].replace(re.escape(word.lower()), spelled[word])
         elif max((aim["terms"].get(stem, 0.0) for stem in stems), default=0.0) >= 0.65:
             missing.append(word)
 
