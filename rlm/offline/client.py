@@ -27,7 +27,7 @@ ENDPOINT: Final = Endpoint(
     cached_price=0.0,
     output_price=0.0,
 )
-SECONDS: Final = 0.25  # a reply takes at most so long to stream
+SECONDS: Final = 0.2  # a reply takes at most so long to stream
 PIECES: Final = 24  # and comes in at most so many pieces
 
 

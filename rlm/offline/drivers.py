@@ -187,9 +187,9 @@ if speaking:
     parts.append("Who speaks: " + ", ".join(speaking[:12]) + (" …" if len(speaking) > 12 else "") + ".")
 parts.append("Named most: " + ", ".join(topics([talk[i] for i in chosen])) + ".")
 if len(chosen) == 1:
-    parts += ["Central sentences, in order:", *map(block, central(talk[chosen[0]], docs[chosen[0]]["title"], 7, only))]
+    parts += ["Central sentences, in order:", *map(block, central(talk[chosen[0]], docs[chosen[0]]["title"], dull, 7, only))]
 else:
-    each = [(docs[i]["title"], ", ".join(topics([talk[i]], 5)), next((q["quote"] for q in central(talk[i], "", 1, only)), "")) for i in chosen[:40]]
+    each = [(docs[i]["title"], ", ".join(topics([talk[i]], 5)), next((q["quote"] for q in central(talk[i], "", dull, 1, only)), "")) for i in chosen[:40]]
     parts += [table(["Document", "Named most", "A central sentence"], each), f"… and {len(chosen) - 40} more documents." if len(chosen) > 40 else ""]
 answer = "\\n\\n".join(filter(None, parts))
 print(answer[:1500])"""

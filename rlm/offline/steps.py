@@ -11,7 +11,7 @@ from rlm.offline.linking import cell
 from rlm.offline.question import Plan, classify
 from rlm.offline.situation import Situation
 from rlm.offline.sums import sums_step
-from rlm.offline.words import EMPTY
+from rlm.offline.words import DULL, EMPTY
 
 NAME = "offline extractive model, not a language model"
 QUOTE = "Quote, word for word, the sentences that bear on the question; each with title, offset, time and speaker. At most 6, best first; [] if none does."
@@ -142,7 +142,7 @@ def _direct(s: Situation, plan: Plan) -> Step | None:
             )
             stems = sorted(plan.aims[0].terms.keys() - general)
             said = "I cannot summarise. I can show what is named most, and the sentences closest to the whole."
-            return step(said, drivers.GIST, asked_stems=stems, **only)
+            return step(said, drivers.GIST, asked_stems=stems, **only, dull=DULL)
         case "table":
             said = "There is a table: I see whether the question asks for a figure from it."
             return step(said, drivers.TABLE, question_asked=asked)

@@ -81,6 +81,23 @@ FAMILIES: Final = [
         "vegetable food eat ate meal dinner lunch supper",
         "record recorded date",
         "hometown grew raised born",
+        "disappear vanish vanished fade gone",
+        "angry furious mad rage cross",
+        "sad cry cried tears weep sob",
+        "laugh laughed smile grin funny joke",
+        "baby infant child",
+        "house home",
+        "rich wealthy wealth",
+        "mistake error regret wrong",
+        "hire hiring recruit",
+        "customer client user",
+        "robot bot",
+        "competitor competition rival alternative",
+        "install setup configure",
+        "translate translation localization",
+        "trial court judge jury verdict",
+        "escape flee fled",
+        "capture captured caught prisoner prison",
     )
 ]
 

@@ -21,17 +21,23 @@ called cause cool definitely different doesn't each either else end enough ever 
 guys half hand hard hear help high home hope idea important interesting i've job kinda least left less life listening live lost love man matter
 minute moment month nice nothing number old once order part person place point point probably problem question quick read real reason remember run
 set side since someone sometimes soon start started stop super suppose talking that'll thought three today together told took totally trying turn
-understand until wait whatever whole without wonderful word world wow write wrong"""))  # fmt: skip
+understand until wait whatever whole without wonderful word world wow write wrong
+episode episodes podcast podcasts week honestly check mentioned again herself himself itself myself yourself themselves began found can't won't
+you've didn't couldn't wasn't"""))  # fmt: skip
 
 
 def topics(talk: list[list[Any]], most: int = 12) -> list[str]:
     """The words and pairs of words that a text uses far more than talk usually does, as written."""
     once: Counter[str] = Counter()
+    known: dict[str, str] = {}
     forms: dict[str, Counter[str]] = {}
     for told in talk:
         for said in dict.fromkeys(said for _, _, _, said in told):  # a line that comes again and again counts once
             tokens = re.findall(r"[^\W\d_][\w'’]+", said)
-            stems = [(words(token) or [""])[0] for token in tokens]
+            for token in tokens:
+                if token not in known:
+                    known[token] = (words(token) or [""])[0]
+            stems = [known[token] for token in tokens]
             for i in range(len(tokens)):
                 for size in (1, 2):
                     part = stems[i : i + size]
@@ -47,13 +53,16 @@ def topics(talk: list[list[Any]], most: int = 12) -> list[str]:
     return [f"{forms[key].most_common(1)[0][0]} ({once[key]})" for key in best[:most]]
 
 
-def central(told: list[Any], title: str, most: int = 6, only: list[str] | None = None) -> list[dict[str, Any]]:
+def central(
+    told: list[Any], title: str, dull: str, most: int = 6, only: list[str] | None = None
+) -> list[dict[str, Any]]:
     """The sentences closest to what the whole text talks about, at most one from each part of it, in order."""
-    stems = [[w for w in words(said) if w not in COMMON] for _, _, _, said in told]
+    known: dict[str, str] = {}
+    stems = [[w for w in words(said, known) if w not in COMMON] for _, _, _, said in told]
     weight = {w: math.log(1 + times) for w, times in Counter(w for s in stems for w in set(s)).items() if times > 1}
     best: dict[int, tuple[float, int]] = {}
     for i, (_, _, speaker, said) in enumerate(told):
-        if not 60 <= len(said) <= 450 or said.endswith("?") or (only and speaker not in only):
+        if not 60 <= len(said) <= 450 or said.endswith("?") or (only and speaker not in only) or speaker[:1] == "(":
             continue
         score = sum(weight.get(w, 0) for w in set(stems[i])) / (6 + len(stems[i]))
         if re.search(
@@ -62,6 +71,8 @@ def central(told: list[Any], title: str, most: int = 6, only: list[str] | None =
             re.I,
         ) and i < 0.15 * len(told):
             score += 1.5
+        elif re.search(dull, said, re.I):
+            continue
         part = i * most // max(1, len(told))
         best[part] = max(best.get(part, (0.0, -1)), (score, i))
     picked = sorted(i for score, i in best.values() if score > 0)

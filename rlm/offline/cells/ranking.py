@@ -38,7 +38,7 @@ def words(text: str, known: dict[str, str] | None = None) -> list[str]:
     """The stems of a text, in order; where a script does not write spaces, pairs of characters. ``known`` remembers stems."""
     found = []
     known = {} if known is None else known
-    for word in re.findall(r"(?:[a-z]\.){2,}|[^\W_]+(?:['’][^\W_]+)?", text.lower()):
+    for word in re.findall(r"(?:[a-z]\.){2,}|[^\W_]+(?:'[^\W_]+)?", text.lower().replace("’", "'")):
         word = re.sub(r"^(?:[cdjlmnst]|qu)['’](?=..)|\.", "", word)  # l'article, U.S.
         if re.search("[\u3040-\u30ff\u3400-\u9fff]", word):
             found += [word[i : i + 2] for i in range(max(1, len(word) - 1))]
