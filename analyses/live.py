@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+import redis
 import redis.asyncio
 from channels.layers import get_channel_layer
 from django.conf import settings
@@ -68,6 +69,25 @@ async def read(run_id: int) -> dict[tuple[int, int, str], str]:
     except (RedisError, OSError) as error:
         log.warning("live text of run %s could not be read: %s", run_id, error)
         return {}
+    return _parsed(raw)
+
+
+def left_over(run_id: int) -> dict[tuple[int, int, str], str]:
+    """The same, from a thread: what a worker that died had written and not recorded."""
+    if not settings.REDIS_URL:
+        return {}
+    try:
+        with redis.Redis.from_url(
+            settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2, decode_responses=True
+        ) as client:
+            raw: dict[str, str] = client.hgetall(_key(run_id))  # type: ignore[assignment]  # decode_responses
+    except (RedisError, OSError) as error:
+        log.warning("live text of run %s could not be read: %s", run_id, error)
+        return {}
+    return _parsed(raw)
+
+
+def _parsed(raw: dict[str, str]) -> dict[tuple[int, int, str], str]:
     found = {}
     for name, text in raw.items():
         call, cell, what = name.split(".")

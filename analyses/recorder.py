@@ -19,7 +19,7 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 
-from analyses.live import LiveRun
+from analyses.live import LiveRun, left_over
 from analyses.models import ENDED, Call, Cell, Run, Status
 from analyses.texts import bounded_answer, clean, clean_json, stored_messages, stored_output
 from rlm import events
@@ -117,6 +117,8 @@ class RunRecord:
                 self._turn_started(event)
             case events.ReplyDone():
                 self._reply_done(event)
+            case events.ReplyCut():
+                self._reply_cut(event)
             case events.CellWaiting():
                 state = Cell.Status.WAITING if event.waiting else Cell.Status.RUNNING
                 self._set(self._cells[event.call, event.cell], status=state)
@@ -209,13 +211,29 @@ class RunRecord:
         )
         if not runs_code:
             self._set(cell, ended_at=event.time)
-        tokens = ("prompt_tokens", "completion_tokens", "cached_tokens")
-        self._add(cell, event.usage, *tokens, "reasoning_tokens")
-        self._add(call, event.usage, *tokens, "reasoning_tokens")
-        self._set(call, model_seconds=call.model_seconds + max(0.0, event.time - cell.started_at))
-        self._add(self.run, event.usage, *tokens)
+        self._spent(call, cell, event.usage, event.time)
         if runs_code:
             self._set_run(cells=self.run.cells + 1)
+        self._over.append((event.call, event.cell, ("reply", "reasoning")))
+
+    def _spent(self, call: Call, cell: Cell, usage: events.Usage, now: float) -> None:
+        """Count a request at its cell, its call and the run."""
+        tokens = ("prompt_tokens", "completion_tokens", "cached_tokens")
+        self._add(cell, usage, *tokens, "reasoning_tokens")
+        self._add(call, usage, *tokens, "reasoning_tokens")
+        self._set(call, model_seconds=call.model_seconds + max(0.0, now - cell.started_at))
+        self._add(self.run, usage, *tokens)
+
+    def _reply_cut(self, event: events.ReplyCut) -> None:
+        call, cell = self._calls[event.call], self._cells.pop((event.call, event.cell))
+        self._set(
+            cell,
+            status=Cell.Status.STOPPED,
+            reply=clean(event.reply),
+            reasoning=clean(event.reasoning),
+            ended_at=event.time,
+        )
+        self._spent(call, cell, event.usage, event.time)
         self._over.append((event.call, event.cell, ("reply", "reasoning")))
 
     def _cell_done(self, event: events.CellDone) -> None:
@@ -256,7 +274,8 @@ class RunRecord:
             if cell.status in OPEN_CELLS:
                 self._set(cell, status=Cell.Status.STOPPED, ended_at=event.time)
                 self._over.append((*key, ("reply", "reasoning", "output")))
-        if event.status != Status.DONE:
+        failed = event.status in (Status.FAILED, Status.LIMIT)  # who was stopped has not failed
+        if failed:
             self._set_run(failed_calls=self.run.failed_calls + 1)
         if call.parent_number is not None and (
             parent_cell := self._cells.get((call.parent_number, call.parent_cell or 0))
@@ -467,12 +486,18 @@ def close_rows(run: Run, status: str, reason: str, token: str) -> bool:
     """
     now = time.time()
     seq = run.seq
+    texts = left_over(run.pk)
     for call in Call.objects.filter(run=run).exclude(status__in=ENDED).order_by("number"):
         seq += 1
         Call.objects.filter(pk=call.pk).update(status=status, reason=reason, finished_at=now, seq=seq)
     for cell in Cell.objects.filter(run=run, status__in=OPEN_CELLS).order_by("call_number", "number"):
         seq += 1
-        Cell.objects.filter(pk=cell.pk).update(status=Cell.Status.STOPPED, ended_at=now, seq=seq)
+        half = {
+            what: clean(texts[cell.call_number, cell.number, what])
+            for what in ("reply", "reasoning", "output")
+            if (cell.call_number, cell.number, what) in texts
+        }
+        Cell.objects.filter(pk=cell.pk).update(status=Cell.Status.STOPPED, ended_at=now, seq=seq, **half)
     finished = timezone.now()
     seconds = (finished - (run.started_at or finished)).total_seconds()
     taken = Run.objects.filter(pk=run.pk, lease_token=token).update(

@@ -16,6 +16,7 @@ from rlm.events import (
     CellKind,
     Message,
     Note,
+    ReplyCut,
     ReplyDelta,
     ReplyDone,
     TurnStarted,
@@ -271,14 +272,20 @@ class Call:
     async def _send(self, hold: int, max_tokens: int, tools: Sequence[dict[str, Any]] | None) -> ModelReply:
         self.turn += 1
         run, cell, call = self.run, self.turn, self.spec.number
-        streamed = 0
+        texts: list[str] = []
+        thoughts: list[str] = []
+        streamed = 0  # characters, those of earlier tries included
 
         def on_delta(text: str, reasoning: str) -> None:
             nonlocal streamed
             streamed += len(text) + len(reasoning)
+            texts.append(text)
+            thoughts.append(reasoning)
             run.emit(ReplyDelta(call, cell, text, reasoning))
 
         def on_retry(sentence: str) -> None:
+            texts.clear()
+            thoughts.clear()
             run.emit(ReplyDelta(call, cell, "", restart=True))
             self.note(sentence)
 
@@ -300,6 +307,7 @@ class Call:
             if streamed:  # the provider bills what it sent, though nobody says how much that was
                 used = Usage(self.estimate, streamed // 3 + 1)
                 used = replace(used, cost=price(run.endpoint, self.spec.model, used))
+                run.emit(ReplyCut(call, cell, "".join(texts), "".join(thoughts), used, time.time()))
             raise
         finally:
             run.ledger.settle(hold, used)

@@ -115,6 +115,18 @@ class ReplyDone:
 
 
 @dataclass(frozen=True)
+class ReplyCut:
+    """A request ended before its reply was whole. What had come is kept; its usage is an estimate."""
+
+    call: int
+    cell: int
+    reply: str
+    reasoning: str
+    usage: Usage
+    time: float
+
+
+@dataclass(frozen=True)
 class CellWaiting:
     """The cell waits for child calls (``waiting``), or goes on after them."""
 
@@ -177,7 +189,7 @@ class Note:
 
 
 Event = (
-    CallQueued | CallStarted | TurnStarted | ReplyDelta | ReplyDone | CellWaiting | OutputDelta | CellDone
+    CallQueued | CallStarted | TurnStarted | ReplyDelta | ReplyDone | ReplyCut | CellWaiting | OutputDelta | CellDone
     | CallFinished | Note
 )  # fmt: skip
 

@@ -94,14 +94,17 @@ def fenced(text: str) -> str:
     return "<data>\n" + text.replace("</data", "<\\/data") + "\n</data>"
 
 
-def clip(text: str, chars: int, rest: str = "") -> str:
-    """Keep the head and the tail of a text that is longer than ``chars``, saying how much was cut."""
+def clip(text: str, chars: int, rest: str = "", total: int = 0) -> str:
+    """Keep the head and the tail of a text that is longer than ``chars``, saying how much was cut.
+
+    ``total``: its true length, where ``text`` itself is already cut.
+    """
     if len(text) <= chars:
         return text
     head = chars * 2 // 3
     tail = chars - head
     more = f"; {rest}" if rest else ""
-    return f"{text[:head]}\n[… {len(text) - chars:,} characters cut{more} …]\n{text[len(text) - tail :]}"
+    return f"{text[:head]}\n[… {max(total, len(text)) - chars:,} characters cut{more} …]\n{text[len(text) - tail :]}"
 
 
 def clip_line(text: str, chars: int = 90) -> str:

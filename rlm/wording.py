@@ -49,8 +49,9 @@ def output_message(
 
     ``kept_as``: where the model finds the output in full.
     """
-    where = f"all of it is {kept_as}" if kept_as and not killed else ""
-    shown = output if len(output) <= limit else clip(output, limit, where)
+    kept = "all of it is" if chars == len(output) else f"{len(output):,} characters of it are"
+    where = f"{kept} {kept_as}" if kept_as and not killed else ""
+    shown = output if len(output) <= limit else clip(output, limit, where, chars)
     cut = chars - min(len(output), limit)
     parts = []
     if not output.strip() and not error and not killed:

@@ -228,12 +228,31 @@ async def test_a_long_output_goes_to_a_blob_and_comes_back_whole(record: RunReco
     assert blobs.read(cells[0].messages[0]["blob"]).decode() == "p" * 50_000
 
 
+async def test_a_reply_cut_off_keeps_its_text_and_its_estimated_usage(record: RunRecord, run: Run) -> None:
+    cut = events.ReplyCut(1, 1, "half a sen", "think", Usage(100, 3, cost=0.5), time.time())
+    for event in [queued(1), turn(1, 1), cut, finished(1, "stopped")]:
+        record(event)
+    await record.commit()
+    row, calls, cells = await rows(run)
+    assert (cells[0].status, cells[0].reply, cells[0].reasoning) == ("stopped", "half a sen", "think")
+    assert (row.prompt_tokens, calls[0].completion_tokens, row.cost) == (100, 3, 0.5)
+    assert row.failed_calls == 0  # who was stopped has not failed
+
+
 async def test_open_cells_close_with_their_call(record: RunRecord, run: Run) -> None:
     for event in [queued(1), turn(1, 1), finished(1, "stopped")]:
         record(event)
     await record.commit()
     _, calls, cells = await rows(run)
     assert (calls[0].status, cells[0].status) == ("stopped", "stopped") and cells[0].ended_at
+
+
+def test_what_a_dead_worker_was_writing_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Call.objects.create(run=run, number=1, kind="root", queued_at=1.0, status="running", born=1, seq=1)
+    Cell.objects.create(run=run, call=call, call_number=1, number=1, status="writing", started_at=1.0, born=2, seq=2)
+    monkeypatch.setattr(recorder, "left_over", lambda run_id: {(1, 1, "reply"): "half a\x00 word"})
+    assert close_rows(run, Status.FAILED, "It died.", "mine")
+    assert Cell.objects.get(call=call).reply == "half a\N{SYMBOL FOR NULL} word"
 
 
 def test_a_dead_workers_rows_are_closed_and_kept(run: Run) -> None:

@@ -129,6 +129,24 @@ def test_stop_ends_a_run_within_two_seconds_and_keeps_what_is_there(
     assert interrupted.status in ("stopped", "error") and interrupted.ended_at
 
 
+def test_a_reply_cut_off_by_stop_stays_readable_and_paid_for(
+    worker: Worker, scripted: Callable[..., Scripted], transactional_db: None
+) -> None:
+    server = scripted({"default": {"text": "word " * 400, "piece": 20, "pause": 0.05}})
+    endpoint = Endpoint(name="s", base_url=server.base_url, api_key="k", root_model="m", child_model="m")
+    run = actions.start_run(make_workspace(), None, question="?", endpoint=endpoint, wake=False)
+    done = worker.take(run.pk, endpoint=endpoint)
+    assert done
+    wait_for(lambda: Cell.objects.filter(run=run, number=1).exists())
+    time.sleep(1)
+    actions.stop_run(run)
+    done.result(timeout=4)
+    cell = Cell.objects.get(run=run, number=1)
+    run.refresh_from_db()
+    assert cell.reply.startswith("word word") and cell.status == "stopped"
+    assert cell.completion_tokens > 0 and run.completion_tokens == cell.completion_tokens
+
+
 def test_a_closing_worker_gives_its_runs_back_at_once(
     scripted: Callable[..., Scripted], transactional_db: None
 ) -> None:
