@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from analyses import budgets, endpoints, ingest
 from analyses.models import ENDED, CorpusVersion, Run, Share, Status
+from analyses.texts import clean
 from rlm.endpoints import Endpoint
 from rlm.limits import Limits, LimitsError
 from workspaces.models import User, Workspace
@@ -41,7 +42,7 @@ def start_run(
 
     ``endpoint`` is a name, or an Endpoint where the operator gave one of their own (the command line).
     """
-    question = question.replace("\0", "").strip()
+    question = clean(question.replace("\0", "")).strip()
     if not question:
         raise RunRefused("Write a question first.")
     try:
@@ -64,7 +65,8 @@ def start_run(
         )
     with transaction.atomic():
         # One after the other: of two who ask at once, the second sees what the first has set aside.
-        Workspace.objects.select_for_update().get(pk=workspace.pk)
+        if not Workspace.objects.select_for_update().filter(pk=workspace.pk, delete_at=None).exists():
+            raise RunRefused("This workspace is deleted.")
         if not chosen.offline:
             try:
                 checked = budgets.fitted(workspace, user, checked)

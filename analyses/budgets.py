@@ -77,6 +77,8 @@ def standings(workspace: Workspace, user: Any = None, moment: datetime | None = 
         return []
     sums = _sums("all", Q()) | (_sums("own", Q(created_by=user)) if user else {})
     found = counted(workspace, Month.of(moment)).aggregate(**sums)
+    gone = _gone(workspace, Month.of(moment), user)
+    found |= {name: (found[name] or 0) + (amount or 0) for name, amount in gone.items()}
     parts = ("used_cost", "used_tokens", "held_cost", "held_tokens")
     whose = {Budget.Of.WORKSPACE: "all", Budget.Of.MEMBER: "own"}
     return [Standing(each, *(found[f"{whose[Budget.Of(each.of)]}_{part}"] or 0 for part in parts)) for each in binding]
@@ -89,6 +91,16 @@ def _binding(workspace: Workspace, user: Any) -> Iterator[Budget]:
     if user:
         members = [row for row in rows if row.of == Budget.Of.MEMBER and row.user_id in (None, user.pk)]
         yield from sorted(members, key=lambda row: row.user_id is None)[:1]
+
+
+def _gone(workspace: Workspace, month: Month, user: Any) -> dict[str, Any]:
+    """What runs had used that are deleted since."""
+    rows = workspace.deleted_usage.filter(day__gte=month.start.date(), day__lt=month.end.date())
+    sums: dict[str, Any] = {}
+    for name, whose in (("all", Q()), *([("own", Q(user=user))] if user else [])):
+        sums[f"{name}_used_cost"] = Sum("cost", filter=whose)
+        sums[f"{name}_used_tokens"] = Sum(F("prompt_tokens") + F("completion_tokens"), filter=whose)
+    return rows.exclude(endpoint=OFFLINE).aggregate(**sums)
 
 
 def _sums(name: str, whose: Q) -> dict[str, Any]:

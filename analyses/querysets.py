@@ -16,7 +16,7 @@ class _OfWorkspace(models.QuerySet[Any]):
         """Rows of the workspaces of which this person is a member; none for a stranger."""
         if not user.is_authenticated:
             return self.none()
-        return self.filter(**{f"{self.path}__members__user": user})
+        return self.filter(**{f"{self.path}__members__user": user, f"{self.path}__delete_at": None})
 
     def editable_by(self, user: Any) -> Any:
         """Rows that this person may change: any role but viewer."""
@@ -24,7 +24,8 @@ class _OfWorkspace(models.QuerySet[Any]):
             return self.none()
         roles = [Member.Role.OWNER, Member.Role.ADMIN, Member.Role.EDITOR]
         # One filter() call: both conditions must hold for the same membership.
-        return self.filter(**{f"{self.path}__members__user": user, f"{self.path}__members__role__in": roles})
+        mine = {f"{self.path}__members__user": user, f"{self.path}__members__role__in": roles}
+        return self.filter(**mine, **{f"{self.path}__delete_at": None})
 
 
 class CorpusQuerySet(_OfWorkspace):
@@ -38,11 +39,11 @@ class DocumentQuerySet(_OfWorkspace):
 class RunQuerySet(_OfWorkspace):
     def shared(self, token: str) -> Any:
         """The run that a share's token opens, if it has not been revoked."""
-        return self.filter(shares__token=token, shares__revoked_at__isnull=True)
+        return self.filter(shares__token=token, shares__revoked_at__isnull=True, workspace__delete_at=None)
 
 
 class ShareQuerySet(_OfWorkspace):
     path = "run__workspace"
 
     def live(self) -> Any:
-        return self.filter(revoked_at__isnull=True)
+        return self.filter(revoked_at__isnull=True, run__workspace__delete_at=None)

@@ -28,6 +28,7 @@ urlpatterns = [
     path("w/<slug:workspace>/sample", ask.sample_load, name="sample-load"),
     path("w/<slug:workspace>/runs/", run_lists.run_list, name="run-list"),
     path("w/<slug:workspace>/r/<str:key>/", runs.run_detail, name="run-detail"),
+    path("w/<slug:workspace>/r/<str:key>/delete", run_lists.run_delete, name="run-delete"),
     path("w/<slug:workspace>/r/<str:key>/stop", runs.run_stop, name="run-stop"),
     path("w/<slug:workspace>/r/<str:key>/answer", tree.answer, name="run-answer"),
     path("w/<slug:workspace>/r/<str:key>/share", shares.share_make, name="share-make"),

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, timedelta
 from typing import Any
 
-from django.db.models import Count, F, Q, Sum
+from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.functions import TruncDate
 
 from analyses.budgets import Month
 from analyses.models import Run
-from workspaces.models import Workspace
+from workspaces.models import DeletedUsage, Workspace
 
 COLUMNS = (
     "day", "member", "endpoint", "root_model", "child_model", "runs", "cost", "runs_of_unknown_cost",
@@ -56,22 +56,15 @@ class Usage:
 
 
 def usage(workspace: Workspace, month: Month) -> Usage:
-    """One query, grouped by all that is summed here."""
-    runs = Run.objects.filter(workspace=workspace, imported_from="")
-    runs = runs.filter(created_at__gte=month.start, created_at__lt=month.end).order_by()
-    groups = runs.annotate(
-        day=TruncDate("created_at", tzinfo=UTC), name=F("created_by__name"), email=F("created_by__email")
-    )
-    rows = list(
-        groups.values("day", "name", "email", "endpoint", "root_model", "child_model")
-        .annotate(
-            runs=Count("pk"),
-            unknown=Count("pk", filter=Q(cost=None)),
-            prompt=Sum("prompt_tokens"),
-            completion=Sum("completion_tokens"),
-            cost=Sum("cost"),
-        )
-        .order_by("day", "email", "endpoint", "root_model")
+    """One query over the runs, grouped by all that is summed here; one over what deleted ones had used."""
+    runs = Run.objects.filter(workspace=workspace, created_at__gte=month.start, created_at__lt=month.end)
+    groups = grouped(runs, name=F("created_by__name"), email=F("created_by__email"))
+    gone = workspace.deleted_usage.filter(day__gte=month.start.date(), day__lt=month.end.date()).values(
+        "day", "endpoint", "root_model", "child_model", "runs", "unknown", "cost",
+        name=F("user__name"), email=F("user__email"), prompt=F("prompt_tokens"), completion=F("completion_tokens"),
+    )  # fmt: skip
+    rows = sorted(
+        [*groups, *gone], key=lambda row: (row["day"], row["email"] or "", row["endpoint"], row["root_model"])
     )
     found = Usage(month, rows)
     for row in rows:
@@ -80,6 +73,31 @@ def usage(workspace: Workspace, month: Month) -> Usage:
     found.models = _lines(rows, _model, found.by_tokens)
     found.days = _days(rows, found)
     return found
+
+
+def grouped(runs: QuerySet[Run], **whose: F) -> Any:
+    """Sums of these runs by day, by models, and by whatever says whose they are. Imported ones cost nothing here."""
+    runs = runs.filter(imported_from="").order_by()
+    by_day = runs.annotate(day=TruncDate("created_at", tzinfo=UTC), **whose)
+    return by_day.values("day", *whose, "endpoint", "root_model", "child_model").annotate(
+        runs=Count("pk"),
+        unknown=Count("pk", filter=Q(cost=None)),
+        prompt=Sum("prompt_tokens"),
+        completion=Sum("completion_tokens"),
+        cost=Sum("cost"),
+    )
+
+
+def keep_usage(runs: QuerySet[Run]) -> None:
+    """Write down what these runs used: they are about to be deleted, and the month's budget must not forget."""
+    DeletedUsage.objects.bulk_create(
+        DeletedUsage(
+            workspace_id=row["of_workspace"], user_id=row["of_user"], day=row["day"], endpoint=row["endpoint"],
+            root_model=row["root_model"], child_model=row["child_model"], runs=row["runs"], unknown=row["unknown"],
+            cost=row["cost"] or 0.0, prompt_tokens=row["prompt"], completion_tokens=row["completion"],
+        )
+        for row in grouped(runs, of_workspace=F("workspace"), of_user=F("created_by"))
+    )  # fmt: skip
 
 
 def _member(row: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from analyses import ingest, live
+from analyses import deletion, ingest, live
 from analyses.execution import Clients, execute
 from analyses.models import Run, Status
 from analyses.recorder import Writer, close_rows
@@ -239,6 +239,7 @@ class Worker:
                     run, Status.FAILED, "The worker that executed this run died. All it had written is kept.", token
                 )
         ingest.sweep()
+        deletion.sweep()
 
     def _say_alive(self, now: float) -> None:
         """Tell /healthz, through Redis, that this worker lives and what its sandbox is like."""

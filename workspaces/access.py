@@ -11,10 +11,11 @@ from workspaces.roles import May, may
 
 
 def membership(request: HttpRequest, slug: str) -> Member:
-    """This person's membership of the workspace; 404 where there is none."""
+    """This person's membership of the workspace; 404 where there is none, or the workspace is deleted."""
     if not request.user.is_authenticated:  # views also carry login_required; this is for those that answer strangers
         return get_object_or_404(Member.objects.none())
-    member = get_object_or_404(Member.objects.select_related("workspace"), user=request.user, workspace__slug=slug)
+    here = Member.objects.select_related("workspace").filter(workspace__delete_at=None)
+    member = get_object_or_404(here, user=request.user, workspace__slug=slug)
     member.user = request.user  # known already: no second read
     return member
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -98,6 +101,46 @@ def accept_invitation(invitation: Invitation, user: User) -> Member:
     if not open_still.update(accepted_at=now, accepted_by=user):
         raise Refused("This invitation is over. Ask for a new one.")
     return Member.objects.create(workspace_id=invitation.workspace_id, user=user, role=invitation.role)
+
+
+@transaction.atomic
+def delete_workspace(actor: Member) -> Workspace:
+    """Take it out of everybody's sight. Its rows go when the grace is over; until then an owner can bring it back."""
+    workspace = _hold(actor.workspace_id)
+    _demand(_fresh(actor), May.DELETE, "Only an owner deletes a workspace.")
+    if workspace.delete_at is None:
+        workspace.delete_at = timezone.now() + timedelta(days=settings.DELETION_DAYS)
+        workspace.save(update_fields=["delete_at"])
+    return workspace
+
+
+@transaction.atomic
+def restore_workspace(workspace: Workspace) -> None:
+    """The caller has seen that it is an owner who asks."""
+    workspace = _hold(workspace.pk)
+    if workspace.delete_at is not None and workspace.delete_at <= timezone.now():
+        raise Refused("It is too late: the workspace is being deleted for good.")
+    workspace.delete_at = None
+    workspace.save(update_fields=["delete_at"])
+
+
+@transaction.atomic
+def delete_account(user: User) -> None:
+    """The person and their memberships; a workspace that nobody else is in goes with them. What they asked in others stays."""
+    now = timezone.now()
+    for member in list(user.memberships.select_related("workspace").order_by("workspace_id")):
+        workspace = _hold(member.workspace_id)
+        if not workspace.members.exclude(pk=member.pk).exists():
+            workspace.delete_at = now  # nobody is left who could bring it back
+            workspace.save(update_fields=["delete_at"])
+        elif workspace.delete_at is None:
+            try:
+                _keep_an_owner(member)
+            except Refused:
+                raise Refused(
+                    f"You are the only owner of {workspace.name}. Make somebody else an owner, or delete the workspace first."
+                ) from None
+    user.delete()
 
 
 def _confirmed(user: User, email: str) -> bool:

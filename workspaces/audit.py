@@ -33,6 +33,10 @@ class Did(StrEnum):
     CHANGED_BUDGET = "changed a budget"
     SHARED = "shared a run"
     REVOKED_SHARE = "revoked a share"
+    DELETED_RUN = "deleted a run"
+    DELETED_WORKSPACE = "deleted the workspace"
+    RESTORED_WORKSPACE = "brought the workspace back"
+    DELETED_ACCOUNT = "deleted their account"
     EXPORTED = "exported a run"
     DELETED_CORPUS = "deleted a corpus"
 

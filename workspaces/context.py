@@ -19,9 +19,15 @@ def workspace(request: HttpRequest) -> dict[str, Any]:
     if user is None or not user.is_authenticated:
         return about
     slug = match.kwargs.get("workspace") if match else None
-    mine: Any = SimpleLazyObject(lambda: list(Workspace.objects.visible_to(user).order_by("name", "pk")))
+    every: Any = SimpleLazyObject(
+        lambda: list(
+            (Workspace.objects.visible_to(user) | Workspace.objects.deleted_by(user)).distinct().order_by("name", "pk")
+        )
+    )
+    mine: Any = SimpleLazyObject(lambda: [each for each in every if each.delete_at is None])
+    deleted: Any = SimpleLazyObject(lambda: [each for each in every if each.delete_at is not None])
 
     def here() -> Workspace | None:
         return next((w for w in mine if w.slug == slug), mine[0] if mine else None)
 
-    return about | {"workspaces": mine, "workspace": SimpleLazyObject(here)}
+    return about | {"workspaces": mine, "deleted_workspaces": deleted, "workspace": SimpleLazyObject(here)}

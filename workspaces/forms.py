@@ -45,3 +45,31 @@ class InviteForm(forms.Form):
         super().__init__(*args, **{"initial": {"role": Role.EDITOR.value}} | kwargs)
         role: Any = self.fields["role"]
         role.choices = grantable(actor)
+
+
+class AccountDeleteForm(forms.Form):
+    """Asks for what only the person can give: the password, or where there is none the address in full."""
+
+    def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+        if user.has_usable_password():
+            self.fields["proof"] = forms.CharField(
+                label="Your password",
+                strip=False,
+                widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+                error_messages={"required": "Give your password."},
+            )
+        else:
+            self.fields["proof"] = forms.EmailField(
+                label="Your e-mail address", error_messages={"required": "Write your e-mail address."}
+            )
+
+    def clean_proof(self) -> str:
+        proof = str(self.cleaned_data["proof"])
+        if self.user.has_usable_password():
+            if not self.user.check_password(proof):
+                raise forms.ValidationError("That is not your password.")
+        elif proof.lower() != self.user.email:
+            raise forms.ValidationError("That is not your address.")
+        return proof

@@ -51,13 +51,23 @@ class WorkspaceQuerySet(models.QuerySet["Workspace"]):
         """The workspaces of which this person is a member."""
         if not user.is_authenticated:
             return self.none()
-        return self.filter(members__user=user)
+        return self.filter(members__user=user, delete_at=None)
+
+    def deleted_by(self, user: Any) -> WorkspaceQuerySet:
+        """Those that this person deleted, or another owner, and can still bring back."""
+        if not user.is_authenticated:
+            return self.none()
+        owned = self.filter(members__user=user, members__role=Member.Role.OWNER)
+        return owned.filter(delete_at__gt=timezone.now())
 
 
 class Workspace(models.Model):
     name = models.CharField(max_length=80)
     slug = models.SlugField(max_length=60, unique=True)
     created_at = models.DateTimeField(default=timezone.now)
+    delete_at = models.DateTimeField(
+        null=True, db_index=True
+    )  # deleted by its owner: until then it can be brought back
     confirm_above = models.FloatField(null=True, blank=True)  # dollars: a dearer question is asked about first
 
     objects = WorkspaceQuerySet.as_manager()
@@ -117,7 +127,8 @@ def week_from_now() -> datetime:
 class InvitationQuerySet(models.QuerySet["Invitation"]):
     def open(self) -> InvitationQuerySet:
         """Those that can still be accepted."""
-        return self.filter(accepted_at=None, revoked_at=None, expires_at__gt=timezone.now())
+        now = timezone.now()
+        return self.filter(accepted_at=None, revoked_at=None, expires_at__gt=now, workspace__delete_at=None)
 
 
 class Invitation(models.Model):
@@ -205,6 +216,29 @@ class Budget(models.Model):
 
     def __str__(self) -> str:
         return f"budget of {self.user or self.of}"
+
+
+class DeletedUsage(models.Model):
+    """What deleted runs had used, without a word of theirs: deleting a run does not give its money back."""
+
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="deleted_usage")
+    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    day = models.DateField()  # on which they were asked
+    endpoint = models.CharField(max_length=80)
+    root_model = models.CharField(max_length=120)
+    child_model = models.CharField(max_length=120)
+    runs = models.PositiveIntegerField()
+    unknown = models.PositiveIntegerField()  # runs whose cost nobody knows
+    cost = models.FloatField()
+    prompt_tokens = models.PositiveBigIntegerField()
+    completion_tokens = models.PositiveBigIntegerField()
+
+    class Meta:
+        verbose_name_plural = "usage of deleted runs"
+        indexes = [models.Index(fields=["workspace", "day"], name="deleted_usage_of_day")]
+
+    def __str__(self) -> str:
+        return f"{self.runs} deleted runs of {self.day}"
 
 
 class AuditQuerySet(models.QuerySet["AuditEntry"]):

@@ -25,4 +25,5 @@ class Rate:
 
 ASK = Rate("ask", 60, 60)  # a person
 INVITE = Rate("invite", 50, 3_600)  # a workspace: each may send a mail
+DELETE_ACCOUNT = Rate("delete-account", 5, 300)  # a person: each asks for the password
 TEST_ENDPOINT = Rate("test-endpoint", 10, 60)  # a workspace: each sends requests that somebody pays

@@ -11,7 +11,7 @@ Role = Member.Role
 
 class May(StrEnum):
     SEE = "see corpora, runs and answers"
-    ASK = "ask, stop runs, change corpora"
+    ASK = "ask, stop and delete runs, change corpora"
     SHARE = "make and revoke shares"
     INVITE = "invite, remove and change the role of members"
     RENAME = "rename the workspace"
@@ -19,12 +19,13 @@ class May(StrEnum):
     BUDGETS = "set budgets"
     AUDIT = "read the audit"
     OWN = "make and remove owners"
+    DELETE = "delete the workspace, and bring it back"
 
 
 MATRIX: dict[str, frozenset[May]] = {
     Role.VIEWER: frozenset({May.SEE}),
     Role.EDITOR: frozenset({May.SEE, May.ASK, May.SHARE}),
-    Role.ADMIN: frozenset(May) - {May.OWN},
+    Role.ADMIN: frozenset(May) - {May.OWN, May.DELETE},
     Role.OWNER: frozenset(May),
 }
 

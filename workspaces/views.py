@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -85,6 +86,8 @@ def settings_page(
         "may_rename": may(member, May.RENAME),
         "may_invite": may(member, May.INVITE),
         "may_audit": may(member, May.AUDIT),
+        "may_delete": may(member, May.DELETE),
+        "grace_days": settings.DELETION_DAYS,
         "matrix": [(what.value, [(role.label, what in MATRIX[role]) for role in reversed(Role)]) for what in May],
         "roles": [role.label for role in reversed(Role)],
     }

@@ -7,7 +7,8 @@ from typing import Any
 from django.db import transaction
 
 from analyses.ingest import loose, versions
-from analyses.models import ENDED, Call, Cell, Corpus, CorpusVersion, Document, Run, UploadFile
+from analyses.models import ENDED, Corpus, CorpusVersion, Document, Run, UploadFile
+from analyses.usage import keep_usage
 
 
 class InUse(Exception):
@@ -63,12 +64,11 @@ def delete(corpus: Corpus) -> None:
         Document.objects.filter(version__corpus=corpus).values_list("original", "marks"),
         CorpusVersion.objects.filter(corpus=corpus).values_list("text"),
         UploadFile.objects.filter(upload__corpus=corpus).values_list("blob", "text", "marks"),
-        runs.values_list("answer_blob"),
-        Call.objects.filter(run__in=runs).values_list("answer_blob"),
-        Cell.objects.filter(run__in=runs).values_list("output_blob"),
     ):
         for row in rows.iterator():
             shas.update(row)
+    shas |= loose.of_runs(runs)
+    keep_usage(runs)
     runs.delete()
     corpus.uploads.all().delete()
     corpus.delete()

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods
 from django.views.decorators.vary import vary_on_headers
 
+from analyses import deletion
 from analyses.models import ENDED, Run, Status
-from workspaces.access import membership
+from workspaces.access import demand, membership
+from workspaces.audit import Did, record
 from workspaces.models import Member
 from workspaces.roles import May, may
 
@@ -84,6 +87,28 @@ def run_list(request: HttpRequest, workspace: str) -> HttpResponse:
     }  # fmt: skip
     whole = not (request.headers.get("HX-Request") and request.headers.get("HX-Target") == "runs")
     return render(request, "analyses/run_list.html" if whole else "analyses/_runs.html", context)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def run_delete(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
+    """Asks first, then deletes a run that has ended."""
+    member = membership(request, workspace)
+    runs = Run.objects.visible_to(request.user).select_related("workspace")
+    run: Run = get_object_or_404(runs, workspace=member.workspace_id, key=key)
+    demand(member, May.ASK)
+    refused = ""
+    if request.method == "POST":
+        try:
+            deletion.delete_run(run)
+        except deletion.UnderWay as error:
+            refused = str(error)
+        else:
+            record(request, Did.DELETED_RUN, workspace=member.workspace, target=run.question, run=run.number)
+            messages.success(request, f"Run {run.number} is deleted.")
+            return redirect("run-list", workspace=workspace)
+    context = {"run": run, "refused": refused, "nav": "runs"}
+    return render(request, "analyses/run_delete.html", context, status=409 if refused else 200)
 
 
 def address(chosen: dict[str, str], **changes: Any) -> str:

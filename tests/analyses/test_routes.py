@@ -70,6 +70,10 @@ RULES: dict[str, Rule] = {
     "invitation-revoke": Rule(write=ADMINS),
     "member-role": Rule(write=ADMINS, data={"role": "viewer"}),
     "member-remove": Rule(write=ADMINS),
+    "workspace-delete": Rule(write=("alice",)),
+    "workspace-deleted": Person(),  # its owners', once it is deleted (tests/workspaces/test_deletion.py); else nothing
+    "account-delete": Person(),
+    "run-delete": Rule(EDITORS, EDITORS),
     "usage": Rule(MEMBERS),
     "budgets": Rule(MEMBERS, ADMINS, data={"workspace_cost": "50"}),
     "budget-member": Rule(write=ADMINS),

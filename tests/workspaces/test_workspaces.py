@@ -30,6 +30,7 @@ ALLOWED = {
     May.BUDGETS: {"owner", "admin"},
     May.AUDIT: {"owner", "admin"},
     May.OWN: {"owner"},
+    May.DELETE: {"owner"},
 }
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
-from django.utils import timezone
 
-from workspaces.models import AuditEntry
+from workspaces.retention import prune_audit
 
 
 class Command(BaseCommand):
@@ -19,5 +17,5 @@ class Command(BaseCommand):
         if not settings.AUDIT_DAYS:
             self.stdout.write("RLMWEB_AUDIT_DAYS is 0: entries are kept for ever.")
             return
-        removed = AuditEntry.objects.prune(timezone.now() - timedelta(days=settings.AUDIT_DAYS))
+        removed = prune_audit()
         self.stdout.write(f"{removed} entries removed, older than {settings.AUDIT_DAYS} days.")

@@ -1,0 +1,84 @@
+"""Deletion that really deletes: rows, and the blobs that no other row names. Workspaces go a part at a time, in the sweep."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from analyses.ingest import corpora, loose
+from analyses.models import ENDED, Run, Status, UploadFile
+from analyses.usage import keep_usage
+from workspaces.audit import Did, record
+from workspaces.models import Workspace
+from workspaces.retention import prune_audit
+
+log = logging.getLogger(__name__)
+
+SWEEP_MOST = 3.0  # seconds of one sweep that go into deleting: whoever sweeps has leases to renew
+PRUNE_EVERY = 24 * 3600.0
+_next_prune = 0.0
+
+
+class UnderWay(Exception):
+    """A run that has not ended cannot be deleted; the message says what to do."""
+
+
+@transaction.atomic
+def delete_run(run: Run) -> None:
+    """The run with its calls, cells and shares; its blobs are let go of. What it used stays in the month's sums."""
+    held = Run.objects.select_for_update().filter(pk=run.pk)
+    if held.exclude(status__in=ENDED).exists():
+        raise UnderWay("This run is under way. Stop it first, or wait until it has ended.")
+    shas = loose.of_runs(held)
+    keep_usage(held)
+    held.delete()
+    loose.let_go(shas)
+
+
+def sweep() -> None:
+    """What is due by its age: workspaces whose grace is over, and once a day old audit entries."""
+    global _next_prune
+    until = time.monotonic() + SWEEP_MOST
+    for workspace in Workspace.objects.exclude(delete_at=None):
+        stopped = _stop_runs(workspace)
+        due = workspace.delete_at is not None and workspace.delete_at <= timezone.now()
+        if due and stopped and not _delete_parts(workspace, until):
+            return
+    if time.monotonic() >= _next_prune:
+        _next_prune = time.monotonic() + PRUNE_EVERY
+        if removed := prune_audit():
+            log.info("%d audit entries removed by their age", removed)
+
+
+def _stop_runs(workspace: Workspace) -> bool:
+    """End what nobody has begun, ask the rest to stop; True where every run has ended."""
+    now = timezone.now()
+    open_runs = workspace.runs.exclude(status__in=ENDED)
+    open_runs.filter(status=Status.QUEUED, lease_token="").update(
+        status=Status.STOPPED, reason="Its workspace was deleted.", finished_at=now, seq=F("seq") + 1
+    )
+    open_runs.filter(stop_requested_at=None).update(stop_requested_at=now)
+    return not open_runs.exists()
+
+
+def _delete_parts(workspace: Workspace, until: float) -> bool:
+    """Runs, corpora, uploads, then the rest; False where the time is up first: the next sweep goes on."""
+    while run := workspace.runs.first():
+        delete_run(run)
+        if time.monotonic() > until:
+            return False
+    while corpus := workspace.corpora.first():
+        corpora.delete(corpus)
+        if time.monotonic() > until:
+            return False
+    with transaction.atomic():
+        files = UploadFile.objects.filter(upload__workspace=workspace).values_list("blob", "text", "marks")
+        loose.let_go({sha for row in files for sha in row})
+        name = workspace.name
+        workspace.delete()
+        record(None, Did.DELETED_WORKSPACE, target=f"{name}, for good")
+    return True
