@@ -33,7 +33,7 @@ SORTS = {
     "interviewees": "people", "countries": "places", "cities": "places", "places": "places",
 }  # fmt: skip
 # What is asked to be explained: "what is X", "what does X do".
-DEFINED = r"\b(?:what(?: exactly)? (?:is|are|was|were)|what's|define|meaning of|what (?:does|do)(?= [\w.+#'-]+ (?:mean|stand|do)\b)) (?:an? |the )?([\w.+#'-]+(?: [\w.+#'-]+){0,3}?)"
+DEFINED = r"\b(?:what(?: exactly)? (?:is|are|was|were)|what's|define|meaning of|what (?:does|do)(?= [\w.+#'-]+ (?:mean|stand|do)\b)) (?:an? |the )?(?!differen|reason|best\b|main\b|biggest|most\b|argument)([\w.+#'-]+(?: [\w.+#'-]+){0,3}?)"
 WHY = (
     r"(?i:\b(?:because|since|so that|the reason|reasons?|in order to|that's why|which is why|the (?:whole )?point|due to|the idea (?:was|is)|motivat\w+|"
     r"inspired|frustrat\w+|wanted to|(?:so|and) (?:I|we) (?:just )?(?:decided|thought|started|figured|realized)|realized|the problem (?:was|is)|turned out|came from|burned out|why (?:you|we|I|they|he|she|it) )\b)"
@@ -169,7 +169,11 @@ def _aim(part: str, kind: str, only: tuple[str, ...], prefer: tuple[str, ...], q
     stems = words(about)
     named = _names(about, terms)
     defined = re.search(rf"{DEFINED}(?:\?|$| and\b)", part, re.I)
-    topic = tuple(w for w in (words(defined[1]) if defined else named) if terms.get(w, 0) >= 0.7)
+    topic = tuple(
+        w
+        for w in (words(re.split(r" (?:in|for|on|at|to) ", defined[1])[0]) if defined else named)
+        if terms.get(w, 0) >= 0.7
+    )
     if not topic and before and set(before.topic) <= terms.keys():
         topic = before.topic
     pairs = tuple(
@@ -549,12 +553,12 @@ def _form(text: str, terms: dict[str, float]) -> tuple[str, str, str, tuple[str,
     if re.search(r"\bwhy\b|\breasons?\b|\bhow come\b|\bmotivat", low):
         take("why", WHY, r"\bwhy\b|how come|motivat|what made you|reason|origin|inspir")
     if match := re.search(rf"{DEFINED}(?:\?|$| and\b| mean| stand| used| about| do\b|,)", low):
-        head = re.escape(match[1].strip())
+        head = re.escape(re.split(r" (?:in|for|on|at|to) ", match[1].strip())[0])
         soft = r"(?:basically |essentially |really |just |like |kind of |sort of |actually |a lot like |intended as |supposed to be |a way |)*"
         kind = r"(?:an?|the(?! (?:most|best|first|only|one|same))|where|when|how|your|our|one|intended|designed|called|about|building|trying|helping)\b"
         take(
             "define",
-            rf"(?i:\b{head}s? (?:(?:is|are|was|were) {soft}{kind}|means?\b|refers to|stands? for|allows|lets|provides|solves|does (?!not))"
+            rf"(?i:\b{head}s? (?:(?:is|are|was|were) {soft}{kind}|means?\b|refers to|stands? for|allows|lets|provides|solves|does (?!not))|\b(?:uses?|using|with) {head} (?:for|to|you)\b"
             rf"|\b(?:called|known as|named|the term) (?:an? |the )?[\"“]?{head}\b|\b(?:it's|it is|they're|we're|we are|this is|that's) {soft}{kind})",
             rf"\bwhat(?:'s| is| are| was| does| do)\b.{{0,40}}(?:{head}|\bit\b|\bthis\b)|tell (?:us|me|people|everyone) about|explain|overview",
         )

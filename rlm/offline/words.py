@@ -155,7 +155,7 @@ SAID_FOR: Final = {
 
 # What frames a show and is about nothing.
 DULL: Final = (
-    r"welcome (?:back )?to\b|sponsor|brought to you|follow (?:me|us)\b|subscribe|(?:you're|you are) listening|check (?:it|them|this|that) out|"
+    r"welcome (?:back )?to\b|\bwe're back\b|sponsor|brought to you|follow (?:me|us)\b|subscribe|(?:you're|you are) listening|check (?:it|them|this|that) out|"
     r"visit \S+\.\w|\w\.(?:fm|com|io|org)/|patreon|live ?streams?\b|this is your host|support the show|for (?:listening|having me|being here|coming)|show notes|"
     r"promo ?code|free trial|sign up (?:for|at)|was made with|transcripts (?:for|of) this|take a listen|keep up with|past episodes|see you (?:later|next)|great to (?:be|have)|nice to (?:be|meet)|"
     r"awesome to have|thanks (?:so much|a lot|for)|happy to be"

@@ -52,7 +52,7 @@ def scores_of(passage: list[tuple[int, str, str, str]], task: dict[str, Any]) ->
             score += aim["gain"] * whole
         if topic:  # in it, close to it, in what was asked, or in the title: else it is about something else
             size = sum(weights[w] for w in topic)
-            here, near = (sum(weights[w] for w in topic & has) / size for has in (stems[i], around | asked))
+            here, near = ((sum(weights[w] for w in topic & has) / size) ** 0.5 for has in (stems[i], around | asked))
             score *= 0.2 + 0.8 * max(here, 0.85 * near, 0.7 * task["titled"], 0.3 * (speaker in aim["prefer"]))
         if aim["dull"] and re.search(aim["dull"], said, re.I):
             score *= 0.35

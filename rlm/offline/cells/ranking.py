@@ -132,7 +132,7 @@ class Index:
         ranked = []
         for number, score in scores.items():
             title = titled[self.passages[number][0]]
-            about = max(near[number] / whole, 0.7 * title) if whole else 1.0
+            about = max((near[number] / whole) ** 0.5, 0.7 * title) if whole else 1.0
             score *= (0.4 + min(1.2, hits[number] / asked)) * (0.2 + 0.8 * about) * (1 + 0.8 * title**2)
             ranked.append((score, number))
         return sorted(ranked, key=lambda one: (-one[0], one[1]))
