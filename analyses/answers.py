@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,12 +23,13 @@ CELL_MOST = 400  # characters of one field of a table
 TEXT_SHOWN = 60_000
 NODES_MOST = 1_500  # of a folded structure
 DEPTH_MOST = 12
-OPEN_ITEMS = 12  # a list or dict of the first level with at most so many items stands open
+OPEN_ITEMS = 12  # a list or dict of the first level with at most so many items stands open, if there are few of them
+LINE_ITEMS = 200  # of a list of plain values, drawn as one line
 
 REMEDIES = {
     Status.LIMIT: "Ask again with a higher limit, or a narrower question. What was found so far is kept below.",
     Status.STOPPED: "Everything up to there is kept below.",
-    Status.FAILED: "Everything up to there is kept below; it often says what to change before you ask again.",
+    Status.FAILED: "Everything up to there is kept below.",
 }
 
 
@@ -45,6 +47,11 @@ class Answer:
 
     @property
     def remedy(self) -> str:
+        """What to do about an end that is not done, where the reason does not say so itself."""
+        if "is kept" in self.run.reason:
+            return ""
+        if self.run.status == Status.LIMIT and " in a row" in self.run.reason:
+            return "What was found so far is kept below; the errors say what to change before you ask again."
         return REMEDIES.get(Status(self.run.status), "")
 
 
@@ -57,11 +64,12 @@ def shown_answer(run: Run) -> Answer:
     if isinstance(shown, str):
         cut = run.answer_cut or len(shown) > TEXT_SHOWN
         return Answer("text", run, html=markdown_html(shown[:TEXT_SHOWN]), cut=cut)
-    if _is_table(shown):
-        columns = list(dict.fromkeys(str(key) for record in shown[:ROWS_SHOWN] for key in record))
-        rows = [[_field(record.get(name)) for name in columns[:COLUMNS_MOST]] for record in shown[:ROWS_SHOWN]]
-        cut = run.answer_cut or len(shown) > ROWS_SHOWN or len(columns) > COLUMNS_MOST
-        return Answer("table", run, columns=columns[:COLUMNS_MOST], rows=rows, total=len(shown), cut=cut)
+    if records := _records(run):
+        columns = list(dict.fromkeys(str(key) for record in records[:ROWS_SHOWN] for key in record))
+        rows = [[_field(record.get(name)) for name in columns[:COLUMNS_MOST]] for record in records[:ROWS_SHOWN]]
+        cut = run.answer_cut or len(records) > ROWS_SHOWN or len(columns) > COLUMNS_MOST
+        total = _length(run) if run.answer_cut else len(records)
+        return Answer("table", run, columns=columns[:COLUMNS_MOST], rows=rows, total=total, cut=cut)
     if isinstance(shown, list | dict):
         budget = [NODES_MOST]
         html = _structure(shown, budget, 0)
@@ -71,6 +79,20 @@ def shown_answer(run: Run) -> Answer:
 
 def _is_table(shown: Any) -> bool:
     return isinstance(shown, list) and bool(shown) and all(isinstance(record, dict) and record for record in shown)
+
+
+def _records(run: Run) -> list[dict[str, Any]]:
+    """The answer's records, if it is a list of nothing else. One that was cut ends with a text that says so."""
+    shown = run.answer_display
+    if run.answer_cut and isinstance(shown, list) and len(shown) > 1 and isinstance(shown[-1], str):
+        shown = shown[:-1]
+    return shown if isinstance(shown, list) and _is_table(shown) else []
+
+
+def _length(run: Run) -> int:
+    """How many items a list has of which the row holds only some: its shape says so."""
+    found = re.search(r"\[([\d,]+)", run.answer_shape)
+    return int(found[1].replace(",", "")) if found else 0
 
 
 def _field(value: Any) -> str:
@@ -92,7 +114,12 @@ def _structure(value: Any, budget: list[int], depth: int) -> SafeString:
         return format_html('<span class="leaf">{}</span>', clean(text[:4000] + ("…" if len(text) > 4000 else "")))
     if budget[0] <= 0 or depth >= DEPTH_MOST:
         return format_html('<span class="leaf">… {} more</span>', len(value))
+    if isinstance(value, list) and len(value) > OPEN_ITEMS and not any(isinstance(one, list | dict) for one in value):
+        line = ", ".join(_scalar(one) for one in value[:LINE_ITEMS])
+        more = f", … {len(value) - LINE_ITEMS:,} more" if len(value) > LINE_ITEMS else ""
+        return format_html('<p class="leaf">{}{}</p>', clean(line[:4000]), more)
     pairs = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+    few = len(pairs) <= OPEN_ITEMS
     items: list[SafeString] = []
     for key, item in pairs:
         if budget[0] <= 0:
@@ -100,7 +127,7 @@ def _structure(value: Any, budget: list[int], depth: int) -> SafeString:
             break
         inner = _structure(item, budget, depth + 1)
         if isinstance(item, list | dict) and item:
-            opened = mark_safe(" open") if depth == 0 and len(item) <= OPEN_ITEMS else ""  # noqa: S308
+            opened = mark_safe(" open") if depth == 0 and few and len(item) <= OPEN_ITEMS else ""  # noqa: S308
             kind = f"{len(item)} {'keys' if isinstance(item, dict) else 'items'}"
             items.append(
                 format_html(

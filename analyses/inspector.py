@@ -146,7 +146,7 @@ def inspected(run: Run, call_number: int, cell_number: int | None) -> Inspected 
     if call is None:
         return None
     before = Cell.objects.filter(call=call).defer("exchange", "output", "shown", "code").order_by("number")
-    cells = list(before.filter(number__lte=cell_number) if cell_number else before)
+    cells = list(before.filter(number__lte=cell_number) if cell_number is not None else before)
     cell = cells[-1] if cells and (cell_number is None or cells[-1].number == cell_number) else None
     outline = Outline.of(run)
     held = [cell for cell in cells if cell.variables]

@@ -23,6 +23,8 @@ LIVE_SHOWN = 12_000  # characters of a text still being written that a page show
 ANSWER_PEEK = 2_000
 STRIP_MOST = 200  # children drawn one by one; more are drawn in groups
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*([\w-]*)[ \t]*$", re.MULTILINE)
+# What a turn without a word is called.
+NO_REPLY: dict[str, str] = {Cell.Status.STOPPED: "Ended before a reply came"}
 _CUT = re.compile(r"\n\[… ([\d,]+) characters cut[^\n]* …\]\n")
 _SENTENCE = re.compile(r"(?<=[.!?:])\s")
 
@@ -212,7 +214,12 @@ class CellNode(_Leaves):
         else:
             comment = ""
         code = next((line.strip() for line in row.code.splitlines() if line.strip()), "")
-        return first_words(self.prose) or first_words(comment) or first_words(code) or "Empty reply"
+        return (
+            first_words(self.prose)
+            or first_words(comment)
+            or first_words(code)
+            or NO_REPLY.get(row.status, "Empty reply")
+        )
 
     @property
     def error_name(self) -> str:
@@ -223,7 +230,9 @@ class CellNode(_Leaves):
                 row.killed, f"REPL ended ({row.killed})"
             )
         last = next((line for line in reversed(row.error.splitlines()) if line.strip()), "")
-        return re.split(r"[:\s]", last.strip(), maxsplit=1)[0][:60] if row.error else ""
+        # Where the engine ended the cell, a sentence stands there instead of an exception's name.
+        named = re.match(r"[\w.]{1,60}(?=:|$)", last.strip())
+        return (named[0] if named else "interrupted") if row.error else ""
 
     @property
     def shown(self) -> tuple[str, str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from analyses import blobs
 from analyses.models import Document
+from analyses.texts import clean
 
 WINDOW = 16_000  # characters shown at once, about
 LINE_MOST = 2_000  # longer lines are shown in pieces
@@ -139,7 +140,7 @@ class Window:
             first = kind == "cited" and not named and self.cited is not None and a + at == max(self.cited[0], at)
             here = here or kind == "cited"
             named = named or first
-            bits.append(Bit(text[a:b], kind, "cited" if first and self.cited and self.cited[0] >= at else ""))
+            bits.append(Bit(clean(text[a:b]), kind, "cited" if first and self.cited and self.cited[0] >= at else ""))
         return Paragraph(at, label, bits, here)
 
     def _is_now(self, place: int) -> bool:

@@ -270,7 +270,8 @@ class _ParameterRefused(ModelError):
 def _after(error: ModelError, attempts: int) -> ModelError:
     if attempts < 2:
         return error
-    return ModelError(error.kind, f"{error} It was tried {attempts} times.")
+    said = str(error).rstrip()
+    return ModelError(error.kind, f"{said}{'' if said[-1:] in '.!?' else '.'} It was tried {attempts} times.")
 
 
 def _message_of(error: openai.APIStatusError) -> str:

@@ -162,17 +162,20 @@ LOGIN_REDIRECT_URL = "home"
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
-ACCOUNT_EMAIL_VERIFICATION = env.choice("RLMWEB_EMAIL_VERIFICATION", "optional", "mandatory", "optional", "none")
 ACCOUNT_ADAPTER = "workspaces.adapter.AccountAdapter"
 ACCOUNT_LOGOUT_ON_GET = False
 MFA_ADAPTER = "workspaces.mfa.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = "rlmweb"
+EMAIL_URL = env.url("EMAIL_URL", schemes=("smtp", "smtps"))
+# Without a mail server nobody is told to wait for a mail.
+ACCOUNT_EMAIL_VERIFICATION = env.choice(
+    "RLMWEB_EMAIL_VERIFICATION", "optional" if EMAIL_URL else "none", "mandatory", "optional", "none"
+)
 MFA_ALLOW_UNVERIFIED_EMAIL = ACCOUNT_EMAIL_VERIFICATION != "mandatory"  # such an instance may have no mail at all
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS  # browsers themselves allow passkeys over http on localhost alone
 SIGNUP_OPEN = env.flag("RLMWEB_SIGNUP", True)
-EMAIL_URL = env.url("EMAIL_URL", schemes=("smtp", "smtps"))
 EMAIL_BACKEND = (
     "django.core.mail.backends.smtp.EmailBackend" if EMAIL_URL else "django.core.mail.backends.console.EmailBackend"
 )

@@ -13,6 +13,7 @@ import tempfile
 for _name in list(os.environ):
     if _name.startswith(("RLMWEB_", "OPENAI_", "DJANGO_SECRET", "EMAIL_", "AWS_", "S3_")) or _name == "PORT":
         del os.environ[_name]
+os.environ["RLMWEB_EMAIL_VERIFICATION"] = "optional"  # as with a mail server: mails land in pytest-django's outbox
 os.environ["RLMWEB_DATA"] = tempfile.mkdtemp(prefix="rlmweb-tests-")
 atexit.register(shutil.rmtree, os.environ["RLMWEB_DATA"], ignore_errors=True)
 

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from analyses.endpoints import OFFLINE, OFFLINE_LABEL
 from analyses.models import Call, Cell, Run
 from analyses.texts import answer_of, clean
 from rlm import parsing
@@ -58,15 +59,19 @@ def origin(row: Run | Call) -> str:
     return f"{said}{', partial' if row.partial else ''}: {inline(row.answer_shape or row.answer_type, 160)}"
 
 
+def _models(run: Run) -> str:
+    if run.endpoint == OFFLINE:
+        return OFFLINE_LABEL
+    children = f", children {run.child_model}" if run.child_model != run.root_model else ""
+    return inline(run.root_model + children)
+
+
 def facts(run: Run) -> list[tuple[str, str]]:
     """What a reader wants to know of the run before its tree."""
     told = [
         ("Status", run.status + (f": {inline(run.reason, 500)}" if run.reason else "")),
         ("Strategy", inline(run.strategy)),
-        (
-            "Models",
-            inline(run.root_model + (f", children {run.child_model}" if run.child_model != run.root_model else "")),
-        ),
+        ("Models", _models(run)),
         ("Calls, cells, depth", f"{run.calls:,}, {run.cells:,}, {run.depth}"),
         ("Tokens", f"{run.prompt_tokens:,} in, {run.completion_tokens:,} out, {run.cached_tokens:,} cached"),
         ("Cost", "unknown" if run.cost is None else f"${run.cost:.4f}"),
