@@ -529,7 +529,12 @@ def _form(text: str, terms: dict[str, float]) -> tuple[str, str, str, tuple[str,
         r"\bhow (?:old|long|tall|far|big|large|deep|high|fast|expensive)\b|\bwhat (?:percentage|percent|price|number|fraction|share)\b|\bcosts?\b",
         low,
     ):
-        take("number", rf"(?i:{NUMBER})", r"\bhow (?:old|long|big|much|many|fast)")
+        span = (
+            r" (?:years?|months?|weeks?|days?|hours?|minutes?|decades?)"
+            if re.search(r"\bhow (?:long|old)\b", low)
+            else ""
+        )
+        take("number", rf"(?i:{NUMBER}{span})", r"\bhow (?:old|long|big|much|many|fast)")
     if re.search(
         r"\bwhen\b|\bwhat (?:year|date|day|time|hour|month)\b|\bwhich (?:year|date|day|month)\b|how long ago|\bdate\b",
         low,

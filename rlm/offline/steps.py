@@ -208,7 +208,7 @@ def _missing(s: Situation, plan: Plan) -> str:
     missing = [word for word in s.line("not there at all").split(", ") if word and word != "none"]
     if not missing:
         return ""
-    missing = [word for word in missing if len(word) > 3 or word[:1].isupper()]
+    missing = [word for word in missing if len(word) > 3 or word[:1].isupper() or len(plan.shown) < 2]
     if not missing:
         return ""
     names = [word for word in missing if word[:1].isupper() or any(c.isdigit() for c in word)]

@@ -212,6 +212,12 @@ def test_what_is_asked_in_a_talk_leads_to_its_answer() -> None:
     assert "layer between lamps" in picked("What is Lanternlib?", *said)
 
 
+def test_another_question_of_the_same_kind_lends_its_answer_nothing() -> None:
+    said = ("How do you mend the stove?", "Well, you take a hammer to it and hope.", "And then it is warm again here.",
+            "That is about all we know.", "The lamp keeps burning by a float that lets in the oil.")  # fmt: skip
+    assert "by a float" in picked("How does the lamp keep burning?", *said)
+
+
 def test_pick_quotes_only_who_is_asked_for() -> None:
     passage = [
         (0, "", "Ann", "The lamp is too dim, I find, and it always was."),

@@ -16,7 +16,7 @@ def distinct(quotes: list[Quote]) -> list[Quote]:
     kept: list[tuple[set[str], Quote]] = []
     for quote in sorted(quotes, key=lambda q: -q["score"]):
         stems = set(words(quote["quote"]))
-        twin = next((other for has, other in kept if len(has & stems) >= 0.75 * len(has | stems)), None)
+        twin = next((other for has, other in kept if len(has & stems) >= 0.6 * min(len(has), len(stems))), None)
         if twin is None:
             kept.append((stems, {**quote, "also": []}))
         elif twin["title"] != quote["title"] and quote["title"] not in twin["also"]:

@@ -41,8 +41,9 @@ def scores_of(passage: list[tuple[int, str, str, str]], task: dict[str, Any]) ->
         if last and not said.endswith("?"):
             put = " ".join(passage[n][3] for n in range(first, last))
             like = bool(aim["asked_like"]) and bool(re.search(aim["asked_like"], put, re.I))
-            fits = like and bool((asked | around) & topic or not topic)
-            share = sum(weights[w] for w in asked & topic) / (sum(weights[w] for w in topic) or 1.0) if topic else 1.0
+            main = topic or {w for w in weights if aim["terms"][w] >= 0.7}
+            fits = like and bool((asked | around) & main)
+            share = sum(weights[w] for w in asked & main) / (sum(weights[w] for w in main) or 1.0)
             score += 0.75**into * (
                 0.6 * sum(weights[w] for w in asked - around) + fits * (0.2 + 0.4 * share**2) * whole
             )

@@ -112,11 +112,14 @@ class Index:
         """Score passages for an aim, best first: its weighted terms, and most of all its topic, in the passage or in the
         document's title."""
         worth = {w: weight * max(self.idf(w), 1.5) for w, weight in aim["terms"].items() if w in self.where}
-        asked = sum(v for w, v in worth.items() if aim["terms"][w] >= 0.7) or 1.0
+        asked = sum(v for w, v in worth.items() if aim["terms"][w] >= 0.7) or sum(worth.values()) or 1.0
         topic = {w: max(worth[w], 3.0 * aim["terms"][w]) for w in aim["topic"] if w in worth}
         worth |= topic
         whole = sum(topic.values())
-        titled = [self.whole_about(d, aim, title) for d, title in enumerate(titles)]
+        titled = [
+            self.whole_about(d, aim, title) if topic else sum(v for w, v in worth.items() if w in title) / asked
+            for d, title in enumerate(titles)
+        ]
         scores: dict[int, float] = defaultdict(float)
         hits: dict[int, float] = defaultdict(float)
         near: dict[int, float] = defaultdict(float)
