@@ -42,6 +42,7 @@ def task(passage: list[Any], weights: dict[str, float], **given: Any) -> dict[st
         "weights": weights,
         "aim": aim(terms=weights, **given),
         "titled": 0.0,
+        "rank": 1.0,
     }
 
 

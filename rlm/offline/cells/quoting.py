@@ -131,5 +131,5 @@ def pick(task: dict[str, Any]) -> list[dict[str, Any]]:
             has = sorted(set(words(f"{quote} {asked}", dict(aim["forms"]))) & weights.keys())
             found = {"title": task["title"], "time": time, "speaker": speaker, "offset": offset, "quote": quote}
             found |= {"asked": asked, "key": passage[i][3], "has": has, "for": aim["question"]}
-            quotes.append({**found, "score": round(scores[i] / whole, 3)})
+            quotes.append({**found, "score": round(scores[i] / whole * (0.5 + 0.5 * task["rank"]), 3)})
     return sorted(quotes, key=lambda quote: -quote["score"])[:6]

@@ -187,8 +187,10 @@ def tasks_of(
     parts = max(1, 6 // len(docs))
     weights = {w: weight * max(index.idf(w), 1.5) for w, weight in aim["terms"].items() if w in index.where}
     tasks: dict[tuple[int, int], list[int]] = {}
-    for _, number in ranked[:120]:
+    best: dict[tuple[int, int], float] = {}
+    for score, number in ranked[:120]:
         d, a, _ = index.passages[number]
+        best.setdefault((d, a * parts // len(talk[d])), score / ranked[0][0])
         task = tasks.setdefault((d, a * parts // len(talk[d])), [])
         if len(task) < 7:
             task.append(number)
@@ -204,8 +206,9 @@ def tasks_of(
                 spans.append([a, b])
         name = docs[d]["title"] + (f", part {part + 1} of {parts}" if parts > 1 else "")
         # What the whole document is about tells its sentences apart no more.
-        own = {w: v * (0.5 if w in titled else 1.0) for w, v in weights.items()}
+        own = {w: v * (0.7 if w in titled else 1.0) for w, v in weights.items()}
         passages = [talk[d][a:b] for a, b in spans]
         made.append({"name": name, "title": docs[d]["title"], "passages": passages, "weights": own, "aim": aim})
+        made[-1]["rank"] = best[d, part]  # its best passage, of the best of all
         made[-1]["titled"] = index.whole_about(d, aim, titled)
     return made
