@@ -65,7 +65,7 @@ def start_run(
         )
     with transaction.atomic():
         # One after the other: of two who ask at once, the second sees what the first has set aside.
-        if not Workspace.objects.select_for_update().filter(pk=workspace.pk, delete_at=None).exists():
+        if Workspace.objects.select_for_update().filter(pk=workspace.pk, delete_at=None).first() is None:
             raise RunRefused("This workspace is deleted.")
         if not chosen.offline:
             try:

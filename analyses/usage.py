@@ -90,6 +90,7 @@ def grouped(runs: QuerySet[Run], **whose: F) -> Any:
 
 def keep_usage(runs: QuerySet[Run]) -> None:
     """Write down what these runs used: they are about to be deleted, and the month's budget must not forget."""
+    list(runs.order_by().select_for_update(of=("self",)).values_list("pk"))  # of two who delete them, one counts them
     DeletedUsage.objects.bulk_create(
         DeletedUsage(
             workspace_id=row["of_workspace"], user_id=row["of_user"], day=row["day"], endpoint=row["endpoint"],
