@@ -397,7 +397,9 @@ class Cell(models.Model):
     seconds = models.FloatField(default=0.0)  # of execution, waiting included
     waited = models.FloatField(default=0.0)
     variables = models.JSONField(default=list)
-    exchange = models.JSONField(default=list)  # for replay: [["ask", order, identity], ["give", order, ""], …] as they came
+    exchange = models.JSONField(
+        default=list
+    )  # for replay: [["ask", order, identity], ["give", order, ""], …] as they came
     children_total = models.PositiveIntegerField(default=0)  # child calls it asked for
     children_done = models.PositiveIntegerField(default=0)
     children_failed = models.PositiveIntegerField(default=0)  # failed, stopped or at a limit

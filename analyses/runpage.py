@@ -107,7 +107,11 @@ class RunState:
         share = max(
             _share(run.prompt_tokens, limits.prompt_tokens), _share(run.completion_tokens, limits.completion_tokens)
         )
-        cached = f", {100 * run.cached_tokens // run.prompt_tokens} % cached" if over and run.cached_tokens and run.prompt_tokens else ""
+        cached = (
+            f", {100 * run.cached_tokens // run.prompt_tokens} % cached"
+            if over and run.cached_tokens and run.prompt_tokens
+            else ""
+        )
         most_tokens = None if limits.prompt_tokens is None else limits.prompt_tokens + (limits.completion_tokens or 0)
         from analyses.templatetags.run import amount, clock, money
 

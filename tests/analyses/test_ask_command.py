@@ -61,7 +61,17 @@ def test_ask_about_files_prints_one_json_object(
     server = scripted({"replies": [cell("print(len(context))"), cell(f"{code}\nFINAL(answer)")]})
     files = [str(tmp_path / name) for name in ("one.md", "two.txt", "bad.txt")]
     status, out, err = ask(
-        instance, "--question", "Who?", "--base-url", server.base_url, "--api-key", "k", "--model", "m", "--json", *files
+        instance,
+        "--question",
+        "Who?",
+        "--base-url",
+        server.base_url,
+        "--api-key",
+        "k",
+        "--model",
+        "m",
+        "--json",
+        *files,
     )
     result = one_object(out)
     assert status == 0 and result["status"] == "done", result
@@ -89,7 +99,9 @@ def test_an_endpoint_that_is_down_ends_with_a_sentence(instance: dict[str, str])
 
 
 def test_ctrl_c_stops_the_run_and_keeps_it(instance: dict[str, str], scripted: Callable[..., Scripted]) -> None:
-    server = scripted({"replies": [cell("print('kept')"), cell("import time\nprint('in it', flush=True)\ntime.sleep(50)")]})
+    server = scripted(
+        {"replies": [cell("print('kept')"), cell("import time\nprint('in it', flush=True)\ntime.sleep(50)")]}
+    )
     process = start(instance, "--question", "?", "--base-url", server.base_url, "--model", "m", "--json")
     end = time.monotonic() + 30
     while server.stats()["requests"] < 2 and time.monotonic() < end:
