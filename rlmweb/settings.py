@@ -63,6 +63,8 @@ INSTALLED_APPS = [
     "allauth.account",
     "allauth.mfa",
     "allauth.usersessions",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "channels",
     "csp",
     "django_htmx",
@@ -192,6 +194,41 @@ EMAIL_PORT = _mail.port or (465 if EMAIL_USE_SSL else 587 if EMAIL_USE_TLS else 
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("RLMWEB_FROM", "rlmweb@localhost")
 
+# — signing in by an OpenID Connect provider, where one is named —
+OIDC_ISSUER = env.url("RLMWEB_OIDC_ISSUER", schemes=("https", "http")).rstrip("/")
+OIDC_CLIENT_ID = env.text("RLMWEB_OIDC_CLIENT_ID")
+OIDC_SECRET = env.text("RLMWEB_OIDC_SECRET")
+OIDC_NAME = env.text("RLMWEB_OIDC_NAME", "single sign-on")
+_issuer = urlsplit(OIDC_ISSUER)
+if len({bool(OIDC_ISSUER), bool(OIDC_CLIENT_ID), bool(OIDC_SECRET)}) > 1:
+    raise ImproperlyConfigured(
+        "RLMWEB_OIDC_ISSUER, RLMWEB_OIDC_CLIENT_ID and RLMWEB_OIDC_SECRET go together: set all three, or none"
+    )
+if OIDC_ISSUER and not _issuer.hostname:
+    raise ImproperlyConfigured(f"RLMWEB_OIDC_ISSUER must be an address with a host, not {OIDC_ISSUER[:40]!r}")
+if _issuer.scheme == "http" and _issuer.hostname not in ("localhost", "127.0.0.1", "::1"):
+    raise ImproperlyConfigured(
+        "RLMWEB_OIDC_ISSUER must start with https://: what comes from there says who somebody is. http goes on this machine alone"
+    )
+OIDC_ORIGIN = f"{_issuer.scheme}://{_issuer.netloc.rpartition('@')[2]}" if OIDC_ISSUER else ""
+SOCIALACCOUNT_ADAPTER = "workspaces.adapter.SocialAccountAdapter"
+SOCIALACCOUNT_PROVIDERS = {
+    "openid_connect": {
+        "OAUTH_PKCE_ENABLED": True,
+        "APPS": [
+            {
+                "provider_id": "sso",
+                "name": OIDC_NAME,
+                "client_id": OIDC_CLIENT_ID,
+                "secret": OIDC_SECRET,
+                "settings": {"server_url": OIDC_ISSUER},
+            }
+        ]
+        if OIDC_ISSUER
+        else [],
+    }
+}
+
 # — security —
 BEHIND_PROXY = env.flag("RLMWEB_BEHIND_PROXY")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
@@ -212,7 +249,8 @@ CONTENT_SECURITY_POLICY = {
         "connect-src": [SELF],
         "object-src": [NONE],
         "base-uri": [NONE],
-        "form-action": [SELF],
+        # Browsers hold the redirect after a form against this too: the button to the provider is one.
+        "form-action": [SELF, OIDC_ORIGIN] if OIDC_ORIGIN else [SELF],
         "frame-ancestors": [NONE],
     }
 }

@@ -8,10 +8,15 @@ from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core import context
+from allauth.core.exceptions import ImmediateHttpResponse
+from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
+from allauth.socialaccount.models import SocialLogin
 from django.conf import settings
 from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest
+from django.shortcuts import render
+from requests import RequestException, Response, Session
 
 from workspaces.models import Invitation, User, Workspace
 
@@ -43,3 +48,41 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
             messages.warning(
                 context.request, "A mail to you could not be sent just now. Try again later, or tell the operator."
             )
+
+
+class SocialAccountAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]
+    """Who comes by the operator's OpenID Connect provider; an account of ours is never taken over by its address alone."""
+
+    def populate_user(self, request: HttpRequest, sociallogin: SocialLogin, data: dict[str, Any]) -> User:
+        user: User = super().populate_user(request, sociallogin, data)
+        user.name = str(data.get("name") or "")[:120]
+        return user
+
+    def save_user(self, request: HttpRequest, sociallogin: SocialLogin, form: Any = None) -> User:
+        with transaction.atomic():
+            user: User = super().save_user(request, sociallogin, form)
+            if not _invited(request) and not user.memberships.exists():  # with a form, AccountAdapter has made it
+                Workspace.start(f"{user}’s workspace", user)
+        return user
+
+    def get_requests_session(self) -> Session:
+        return _ProviderSession(timeout=10)
+
+
+class _ProviderSession(Session):
+    """A provider that does not answer, or refuses, is a page that says so and a line in the log."""
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__()
+        self.timeout = timeout
+
+    def request(self, *args: Any, **kwargs: Any) -> Response:
+        kwargs.setdefault("timeout", self.timeout)
+        try:
+            response = super().request(*args, **kwargs)
+            response.raise_for_status()
+        except RequestException as error:
+            log.error("the OpenID Connect provider: %s", error)
+            page = render(context.request, "socialaccount/authentication_error.html", status=502)
+            raise ImmediateHttpResponse(page) from None
+        return response

@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account.decorators import secure_admin_login
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as BaseUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 
-from workspaces.models import AuditEntry, Invitation, Member, ModelEndpoint, User, Workspace
+from workspaces.models import AuditEntry, Budget, DeletedUsage, Invitation, Member, ModelEndpoint, User, Workspace
 
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 admin.site.site_header = admin.site.site_title = "rlmweb, operator"
+
+for _of_allauth in (Authenticator, SocialApp, SocialToken, SocialAccount):
+    admin.site.unregister(_of_allauth)  # its pages show secrets, or let them be written
 
 
 class NewUserForm(AdminUserCreationForm):  # type: ignore[type-arg]
@@ -105,3 +110,43 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+@admin.register(Authenticator)
+class AuthenticatorAdmin(ReadOnlyAdmin):
+    """Can be taken away from who lost theirs. Without its data: a code of the app could be made from it."""
+
+    list_display = ("user", "type", "created_at", "last_used_at")
+    list_filter = ("type",)
+    list_select_related = ("user",)
+    search_fields = ("user__email",)
+    exclude = ("data",)
+
+
+@admin.register(SocialAccount)
+class SocialAccountAdmin(ReadOnlyAdmin):
+    """Which account of the OpenID Connect provider is whose."""
+
+    list_display = ("user", "provider", "uid", "date_joined", "last_login")
+    list_select_related = ("user",)
+    search_fields = ("user__email", "uid")
+    exclude = ("extra_data",)
+
+
+@admin.register(Budget)
+class BudgetAdmin(ReadOnlyAdmin):
+    list_display = ("workspace", "of", "user", "cost", "tokens")
+    list_filter = ("of",)
+    list_select_related = ("workspace", "user")
+    search_fields = ("workspace__name", "workspace__slug", "user__email")
+
+
+@admin.register(DeletedUsage)
+class DeletedUsageAdmin(ReadOnlyAdmin):
+    list_display = ("day", "workspace", "user", "endpoint", "root_model", "runs", "cost")
+    list_select_related = ("workspace", "user")
+    search_fields = ("workspace__name", "workspace__slug", "user__email")
+    date_hierarchy = "day"
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # the month's budget would forget it

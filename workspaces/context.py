@@ -15,7 +15,9 @@ def workspace(request: HttpRequest) -> dict[str, Any]:
     """Read only when a template asks: most partials do not."""
     match = getattr(request, "resolver_match", None)
     user = getattr(request, "user", None)
-    about = {"local": settings.LOCAL, "signup_open": settings.SIGNUP_OPEN}
+    about: dict[str, Any] = {"local": settings.LOCAL, "signup_open": settings.SIGNUP_OPEN}
+    if settings.OIDC_ISSUER:
+        about["oidc"] = settings.OIDC_NAME
     if user is None or not user.is_authenticated:
         return about
     slug = match.kwargs.get("workspace") if match else None

@@ -146,6 +146,12 @@ RULES: dict[str, Rule] = {
     "account_change_password": Person(),
     "account_set_password": Person(),
     "usersessions_list": Person(),
+    "openid_connect_login": Public(),
+    "openid_connect_callback": Public(),
+    "socialaccount_login_cancelled": Public(),
+    "socialaccount_login_error": Public(),
+    "socialaccount_signup": Public(),  # between the provider and the account
+    "socialaccount_connections": Person(),
     "mfa_authenticate": Public(),  # between the password and the second factor
     "mfa_login_webauthn": Public(),
     "mfa_index": Person(),
@@ -241,6 +247,7 @@ def make_world() -> World:
             name=SECRET, base_url="http://127.0.0.1:9", root_model="m"
         ).pk,
         "uidb36": "1",
+        "provider_id": "sso",
         "pk": 1,
     }
     return World(cast, run, share, revoked, clients, values)
