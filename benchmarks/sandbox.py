@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -14,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -235,34 +237,72 @@ def host() -> tuple[float, int]:
     return pss(os.getpid()), len(list(Path("/proc/self/fd").iterdir()))
 
 
-def leftovers() -> int:
-    """Files and directories that a jail could leave behind: ours by name, firejail's by the pid of who is gone."""
-    own = [p for place in (tempfile.gettempdir(), "/dev/shm") for p in Path(place).glob("rlm*")]
-    homes = list(Path("/var/lib/rlmweb-sandbox").glob("*/*"))
-    dead = [p for p in Path("/run/firejail").glob("*/*") if p.name.isdigit() and not Path(f"/proc/{p.name}").exists()]
-    return len(own) + len(homes) + len(dead)
+@dataclass
+class Traces:
+    """Where the jails of this process, and no others of the machine, could leave something behind."""
+
+    scratch: Path  # the temporary directory of this process for as long as it runs
+    pids: set[int] = field(default_factory=set)
+    homes: set[Path] = field(default_factory=set)
+
+    def add(self, jail: Jail) -> None:
+        self.pids.add(jail._launched.process.pid)
+        self.homes.add(Path(jail._launched.identity.home))
+
+    def left(self) -> list[str]:
+        """Files and directories: in our temporary directory, in the homes of jails, firejail's by the pid of a jail that is gone."""
+        found = list(self.scratch.iterdir())
+        if os.geteuid() == 0:  # else the home is that of a person
+            found += [p for home in self.homes if home.is_dir() for p in home.iterdir()]
+        for path in Path("/run/firejail").glob("*/*"):
+            pid = path.name.split("-")[0]
+            if pid.isdigit() and int(pid) in self.pids and not Path(f"/proc/{pid}").exists():
+                found.append(path)
+        return sorted(map(str, found))
+
+    def alive(self) -> int:
+        """Processes below this one, those of jails that were not reaped among them."""
+        return len(descendants(os.getpid()))
+
+
+def zombies() -> int:
+    states = []
+    for pid in descendants(os.getpid()):
+        with contextlib.suppress(OSError):
+            states.append(Path(f"/proc/{pid}/stat").read_text())
+    return sum(") Z " in state for state in states)
 
 
 async def soak_runs(backend: str, runs: int) -> dict[str, Any]:
     """Whole runs, one after the other: a jail, a REPL with a context, a cell, the end."""
-    pool = JailPool(backend=backend, spare=0)
-    await (await pool.open()).close()
-    before, (memory, files) = leftovers(), host()
-    for _ in range(runs):
-        jail = await pool.open()
-        repl = await child(jail, Value.of("x" * 200_000))
-        await repl.run("FINAL(context)", 1)
-        await jail.close()
-    await pool.close()
-    after, (memory_after, files_after) = leftovers(), host()
-    zombies = [p for p in descendants(os.getpid()) if ") Z " in Path(f"/proc/{p}/stat").read_text()]
-    return {
-        "runs": runs,
-        "files_left": after - before,
-        "zombies": len(zombies),
-        "host_mb": [round(memory, 1), round(memory_after, 1)],
-        "host_files": [files, files_after],
-    }
+    with tempfile.TemporaryDirectory(prefix="soak-") as scratch:
+        tempfile.tempdir = scratch
+        traces = Traces(Path(scratch))
+        pool = JailPool(backend=backend, spare=0)
+        await (await pool.open()).close()
+        memory, files = host()
+        began = time.perf_counter()
+        for _ in range(runs):
+            jail = await pool.open()
+            traces.add(jail)
+            repl = await child(jail, Value.of("x" * 200_000))
+            result = await repl.run("FINAL(context)", 1)
+            assert result.finished, result
+            await jail.close()
+        took = time.perf_counter() - began
+        await pool.close()
+        await asyncio.sleep(1.0)
+        memory_after, files_after = host()
+        tempfile.tempdir = None
+        return {
+            "runs": runs,
+            "runs_seconds": round(took, 1),
+            "left": traces.left(),
+            "processes_left": traces.alive(),
+            "zombies": zombies(),
+            "runs_host_mb": [round(memory, 1), round(memory_after, 1)],
+            "runs_host_files": [files, files_after],
+        }
 
 
 async def soak(backend: str, runs: int, cells_total: int = 10_000, children_total: int = 1_000) -> dict[str, Any]:
