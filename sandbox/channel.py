@@ -15,6 +15,8 @@ from sandbox.memory import Memory, new_memfd
 HEADER = struct.Struct("<IQ")
 MAX_TEXT = 4 << 20
 MAX_TEXT_CELL = 256 << 20  # of JSON, between two cells' beginnings
+MAX_PARTS = 20_000  # objects, lists, texts and numbers in one frame's JSON; a frame of 4 MB could hold two million
+PART = 64  # what each counts for against MAX_TEXT_CELL
 MEMFD_FROM = 1 << 18  # a blob at least this large is received into a memfd
 PIECE = 1 << 20
 SLICE = 4 << 20  # received at most, before others get their turn
@@ -89,6 +91,7 @@ class Channel:
                 if self.text_left < 0:
                     raise ProtocolError("too many frames")
                 self._message = self._parse(bytes(self._rest[HEADER.size : HEADER.size + text]))
+                self.text_left -= PART * self._parts(self._message)
                 self._want = blob
                 del self._rest[: HEADER.size + text]
             if self._want >= MEMFD_FROM and len(self._rest) < self._want:
@@ -109,6 +112,22 @@ class Channel:
         if type(message) is not dict or type(message.get("op")) is not str:
             raise ProtocolError("a frame without an op")
         return message
+
+    @staticmethod
+    def _parts(message: dict[str, Any]) -> int:
+        todo: list[Any] = [message]
+        count = 0
+        while todo:
+            item = todo.pop()
+            if type(item) is dict:
+                todo.extend(item.values())
+                count += 2 * len(item)
+            elif type(item) is list:
+                todo.extend(item)
+                count += len(item)
+            if count > MAX_PARTS:
+                raise ProtocolError("a frame of too many parts")
+        return count
 
     def _begin_big(self) -> None:
         if not self._reserve(self._want):

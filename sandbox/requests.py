@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +42,9 @@ class Requests:
         self._reserve = reserve  # the run's room for values on their way
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._asking: set[int] = set()  # of the tasks, those that the host has not answered yet
         self._refusals: set[asyncio.Task[None]] = set()
+        self._strays = 0  # requests made while no cell ran
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -53,22 +56,24 @@ class Requests:
             raise ValueError("not a request")
         try:
             options = tidy(options)
+            held = weight(options)
         except RecursionError:
             raise ValueError("options nested too deeply") from None
         context = value_in(message["value"], blob)
         same = message.get("same") is True
-        size = 0 if context is None or same else context.nbytes
+        size = held + (0 if context is None or same else context.nbytes)
         refusal = self._refusal(name, cell, size)
         if refusal or cell is None:
             self._refuse(number, refusal, cell)
             return
         request = HostRequest(name, cell.number, cell.requests, self._context if same else context, options, same)
         cell.requests += 1
-        self._tasks[number] = task = self._loop.create_task(self._serve(number, request))
-        if len(self._tasks) == 1:
+        self._tasks[number] = task = self._loop.create_task(self._serve(number, request, cell))
+        self._asking.add(number)
+        if len(self._asking) == 1:
             cell.wait()
         cell.show_waiting(name not in QUICK)
-        task.add_done_callback(lambda _: self._served(number, name, cell, size))
+        task.add_done_callback(lambda _: self._served(number, size))
         if len(self._tasks) >= MAX_PENDING:
             self._channel.pause(True)
 
@@ -78,6 +83,7 @@ class Requests:
         for task in self._tasks.values():
             task.cancel()
         self._tasks.clear()
+        self._asking.clear()
         self._channel.pause(False)
         return count
 
@@ -96,15 +102,17 @@ class Requests:
         return ""
 
     def _refuse(self, number: int, reason: str, cell: Cell | None) -> None:
-        if len(self._refusals) > MAX_REFUSED or (cell is not None and cell.refused > MAX_REFUSED):
-            raise ValueError("it goes on asking")
         if cell is not None:
             cell.refused += 1
+        else:
+            self._strays += 1
+        if self._strays > MAX_REFUSED or (cell is not None and cell.refused > MAX_REFUSED):
+            raise ValueError("it goes on asking")
         task = self._loop.create_task(self._answer(number, None, reason))
         self._refusals.add(task)
         task.add_done_callback(self._refusals.discard)
 
-    async def _serve(self, number: int, request: HostRequest) -> None:
+    async def _serve(self, number: int, request: HostRequest, cell: Cell) -> None:
         assert self._on_request is not None
         value, error = None, ""
         try:
@@ -125,6 +133,7 @@ class Requests:
                 {"message": f"on_request failed for {request.name}", "exception": failure}
             )
             error = "the host could not answer"
+        self._answered(number, request.name, cell)
         await self._answer(number, value, error)
 
     async def _answer(self, number: int, value: Value | None, error: str) -> None:
@@ -139,12 +148,26 @@ class Requests:
         with contextlib.suppress(ConnectionError, OSError):
             await self._channel.send(message, buffers)
 
-    def _served(self, number: int, name: str, cell: Cell, size: int) -> None:
-        self._reserve(-size)
-        if self._tasks.pop(number, None) is None:
+    def _answered(self, number: int, name: str, cell: Cell) -> None:
+        """From here on it is the host that waits, for the answer to be read: the cell's clock goes on."""
+        if number not in self._asking or cell.ended.done():
             return  # cancelled with its cell
-        if len(self._tasks) < MAX_PENDING // 2:
-            self._channel.pause(False)
+        self._asking.discard(number)
         cell.show_waiting(-(name not in QUICK))
-        if not self._tasks:
+        if not self._asking:
             cell.go_on()
+
+    def _served(self, number: int, size: int) -> None:
+        self._reserve(-size)
+        if self._tasks.pop(number, None) is not None and len(self._tasks) < MAX_PENDING // 2:
+            self._channel.pause(False)
+
+
+def weight(tree: Any) -> int:
+    """Bytes that JSON takes in the memory of this process."""
+    size = sys.getsizeof(tree)
+    if type(tree) is list:
+        size += sum(map(weight, tree))
+    elif type(tree) is dict:
+        size += sum(weight(key) + weight(item) for key, item in tree.items())
+    return size

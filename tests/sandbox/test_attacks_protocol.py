@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import time
+from pathlib import Path
 
 import pytest
 
-from sandbox import HostRequest, Value
-from tests.sandbox.conftest import RunCells, Start
+from sandbox import HostRequest, Jail, ReplLimits, Value
+from tests.sandbox.conftest import QUICK, RunCells, Start
 
 pytestmark = [pytest.mark.firejail, pytest.mark.asyncio(loop_scope="module")]
 
@@ -44,6 +48,7 @@ FORGED = {
     "sizes-that-lie": "frame({'op': 'call', 'id': 7, 'name': 'llm_query', 'options': {}, 'value': [5, 900]}, b'12345')",
     "negative-sizes": "frame({'op': 'call', 'id': 7, 'name': 'llm_query', 'options': {}, 'value': [-5, 10]}, b'12345')",
     "many-frames": "[frame({'op': 'call', 'id': i, 'name': 'x', 'options': {}, 'value': None}) for i in range(5000)]",
+    "many-parts": "frame({'op': 'call', 'id': 1, 'name': 'llm_query', 'options': {'x': [[]] * 1000000}, 'value': None})",
     "wire-closed": "os.close(3)",
     "all-closed": "os.closerange(0, 64)",
 }
@@ -160,3 +165,110 @@ async def test_host_that_fails_does_not_hang_the_cell(start: Start) -> None:
     repl._loop.set_exception_handler(lambda loop, context: None)
     result = await repl.run("await llm_query(1)", 1)
     assert "LLMQueryError: the host could not answer" in result.error
+
+
+def resident_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / (1 << 20)
+
+
+CALL = (
+    "json.dumps({'op': 'call', 'id': i, 'name': 'llm_query', 'options': {'instruction': 'x'}, 'value': None}).encode()"
+)
+FLOODS = {
+    "answered": f"i = 0\nwhile True:\n    i += 1\n    frame(None, text={CALL})",
+    "in-thousands": f"i = 0\nwhile True:\n    part = b''\n    for i in range(i, i + 1000):\n        t = {CALL}\n"
+    "        part += struct.pack('<IQ', len(t), 0) + t\n    i += 1\n    os.write(3, part)",
+    "byte-by-byte": f"i = 0\nwhile True:\n    i += 1\n    t = {CALL}\n    t = struct.pack('<IQ', len(t), 0) + t\n"
+    "    for j in range(len(t)): os.write(3, t[j : j + 1])",
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_flood_of_small_valid_frames_leaves_the_others_their_turn(start: Start, flood: str) -> None:
+    """Seconds of the smallest frames there are: the host stays small, and a sibling is answered all the while."""
+    repl = await start(limits=ReplLimits(cell_seconds=2, grace_seconds=0.3, memory_mb=1024))
+    sibling = await start()
+    before, slowest, number = resident_mb(), 0.0, 0
+    flooding = asyncio.create_task(repl.run(f"{SEND}\n{FLOODS[flood]}", 1))
+    while not flooding.done():
+        number += 1
+        began = time.perf_counter()
+        assert (await sibling.run("print(await llm_query('x'))", number)).output == "x\n"
+        slowest = max(slowest, time.perf_counter() - began)
+    assert (await flooding).killed in ("protocol", "time") or "ran longer" in (await flooding).error
+    assert slowest < 1.0
+    assert resident_mb() - before < 64
+
+
+async def test_flood_without_answers_is_not_read_on(start: Start) -> None:
+    """Requests that wait fill no memory: past 2,048 the REPL is not read, and its writes block."""
+    asked = 0
+
+    async def never(request: HostRequest) -> Value:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(100)
+        return Value.of(None)
+
+    repl, sibling = await start(on_request=never), await start()
+    before = resident_mb()
+    flooding = asyncio.create_task(repl.run(f"{SEND}\n{FLOODS['in-thousands']}", 1))
+    await asyncio.sleep(1)
+    assert (await sibling.run("print(await llm_query('x'))", 1)).output == "x\n"
+    used = time.process_time()
+    await asyncio.sleep(0.5)
+    assert time.process_time() - used < 0.25
+    assert asked <= 2048
+    assert resident_mb() - before < 64
+    await repl.close()
+    assert (await flooding).killed
+
+
+async def test_flood_between_cells_ends_the_repl(start: Start) -> None:
+    """A thread left behind that goes on asking while no cell runs."""
+    repl = await start()
+    code = "\n".join("    " + line for line in f"time.sleep(0.1)\n{FLOODS['answered']}".splitlines())
+    await repl.run(f"{SEND}\nimport threading, time\ndef flood():\n{code}\nthreading.Thread(target=flood).start()", 1)
+    for _ in range(100):
+        if not repl.alive:
+            break
+        await asyncio.sleep(0.05)
+    assert not repl.alive
+
+
+async def test_large_options_count_for_the_room_of_the_run(jail: Jail) -> None:
+    room, jail._room = jail._room, 20 << 20
+    gate = asyncio.Event()
+
+    async def hold(request: HostRequest) -> Value:
+        await gate.wait()
+        return Value.of("held")
+
+    repl = await jail.start_repl(Value.of(1), limits=QUICK, on_request=hold)
+    running = asyncio.create_task(
+        repl.run(
+            "import asyncio\nr = await asyncio.gather(*[llm_query(1, 'x' * 1_000_000) for i in range(40)], return_exceptions=True)\n"
+            "print(sum(x == 'held' for x in r))",
+            1,
+        )
+    )
+    while repl._cell is None or repl._cell.requests + repl._cell.refused < 40:
+        await asyncio.sleep(0.02)
+    gate.set()
+    assert 0 < int((await running).output) <= 20
+    assert jail._room == 20 << 20
+    jail._room = room
+    await repl.close()
+
+
+async def test_answer_that_is_not_read_does_not_stop_the_clock(start: Start) -> None:
+    """A cell's clock stands still while it waits for the host, not while the host waits for it."""
+
+    async def long(request: HostRequest) -> Value:
+        return Value.of("x" * 30_000_000)
+
+    repl = await start(limits=ReplLimits(cell_seconds=0.5, grace_seconds=0.2, memory_mb=1024), on_request=long)
+    text = "import time, signal\n" + SEND + f"i = 1\nframe(None, text={CALL})\n"
+    block = "import fcntl\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\ntime.sleep(30)"
+    result = await asyncio.wait_for(repl.run(text + block, 1), 10)
+    assert result.killed == "time" or "ran longer" in result.error
