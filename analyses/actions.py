@@ -94,7 +94,7 @@ def start_run(
 
 def _endpoint(name: str, workspace: Workspace) -> Endpoint:
     try:
-        return endpoints.get(name, workspace) if name else endpoints.available(workspace)[0]
+        return endpoints.get(name, workspace)
     except endpoints.UnknownEndpoint as error:
         raise RunRefused(str(error)) from None
 

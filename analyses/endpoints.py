@@ -24,8 +24,11 @@ class GuardedEndpoint(Endpoint):
     """One whose address a user gave: requests to it must not reach the host's own network (rlm/guard.py)."""
 
 
-def available(workspace: Workspace | None = None) -> list[Endpoint]:
-    """In order of preference: the first is the default. A workspace's own come before the operator's."""
+def available(workspace: Workspace | None = None, *, operator: bool = False) -> list[Endpoint]:
+    """In order of preference: the first is the default. A workspace's own come before the operator's.
+
+    ``operator``: it is they who ask, at the command line, so their endpoint is there whoever else it is offered to.
+    """
     found: list[Endpoint] = []
     if workspace is not None:
         for row in workspace.model_endpoints.all():
@@ -33,7 +36,16 @@ def available(workspace: Workspace | None = None) -> list[Endpoint]:
                 found.append(of_row(row))
             except Unreadable:
                 continue  # its page says so; a run that names it is told that there is no such endpoint
-    if settings.OPENAI_API_KEY or settings.OPENAI_BASE_URL:
+    return found + of_instance(None if operator else workspace)
+
+
+def of_instance(workspace: Workspace | None = None) -> list[Endpoint]:
+    """The operator's: the environment's where it is offered to this workspace, and the offline program always.
+
+    No workspace stands for the operator, at the command line.
+    """
+    found: list[Endpoint] = []
+    if (settings.OPENAI_API_KEY or settings.OPENAI_BASE_URL) and _offered(workspace):
         found.append(
             Endpoint(
                 name=DEFAULT,
@@ -47,6 +59,11 @@ def available(workspace: Workspace | None = None) -> list[Endpoint]:
         )
     found.append(Endpoint(name=OFFLINE, base_url="", api_key="", root_model=OFFLINE, child_model=OFFLINE, offline=True))
     return found
+
+
+def _offered(workspace: Workspace | None) -> bool:
+    offer = settings.ENDPOINT_OFFER
+    return workspace is None or offer == ["all"] or workspace.slug in offer
 
 
 def of_row(row: ModelEndpoint) -> GuardedEndpoint:
@@ -64,9 +81,10 @@ def of_row(row: ModelEndpoint) -> GuardedEndpoint:
     )
 
 
-def get(name: str, workspace: Workspace | None = None) -> Endpoint:
-    found = available(workspace)
+def get(name: str, workspace: Workspace | None = None, *, operator: bool = False) -> Endpoint:
+    """The one of that name; of no name, the default."""
+    found = available(workspace, operator=operator)
     for endpoint in found:
-        if endpoint.name == name:
+        if not name or endpoint.name == name:
             return endpoint
     raise UnknownEndpoint(f"There is no model endpoint {name!r}. There are: {', '.join(e.name for e in found)}.")

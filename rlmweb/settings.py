@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import warnings
 from pathlib import Path
@@ -317,6 +318,15 @@ OPENAI_SUB_MODEL = env.text("OPENAI_SUB_MODEL", "gpt-5-mini" if OPENAI_MODEL == 
 OPENAI_DIALECT = env.choice("OPENAI_DIALECT", "async", "async", "paper")
 REPLY_CACHE = env.flag("RLMWEB_REPLY_CACHE")  # the same request is answered from disk: for re-runs and tests
 OPENAI_WINDOW = env.number("OPENAI_WINDOW", 128_000, least=2_000)
+
+# Which workspaces may use it: all, none, or those of these slugs. The command line is the operator's and always may.
+ENDPOINT_OFFER = env.words("RLMWEB_ENDPOINT_OFFER", "all")
+if not ENDPOINT_OFFER or not all(re.fullmatch(r"[-\w]+", word) for word in ENDPOINT_OFFER):
+    raise ImproperlyConfigured(
+        "RLMWEB_ENDPOINT_OFFER must be all, none, or the slugs of workspaces (as in /w/<slug>/) with commas"
+    )
+if len(ENDPOINT_OFFER) > 1 and {"all", "none"} & set(ENDPOINT_OFFER):
+    raise ImproperlyConfigured("RLMWEB_ENDPOINT_OFFER must be all or none alone, or slugs of workspaces, not both")
 
 # — model endpoints of workspaces: the first secret encrypts their keys, all of them decrypt; hosts that may be private —
 SECRETS = env.words("RLMWEB_SECRETS") or [_own_secret("endpoint-secret")]

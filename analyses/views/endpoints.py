@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from analyses.connection import Tried, try_models
 from analyses.endpoint_forms import EndpointForm
-from analyses.endpoints import available, of_row
+from analyses.endpoints import of_instance, of_row
 from workspaces import rates
 from workspaces.access import demand, membership
 from workspaces.audit import Did, record
@@ -31,7 +31,7 @@ def endpoint_list(request: HttpRequest, workspace: str) -> HttpResponse:
         row.readable = _readable(row)  # type: ignore[attr-defined]
     context = {
         "rows": rows,
-        "instance": available(),
+        "instance": of_instance(member.workspace),
         "may_change": may(member, May.ENDPOINTS),
         "member": member,
     }

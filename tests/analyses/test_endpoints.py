@@ -304,3 +304,26 @@ def test_a_run_whose_endpoint_was_removed_says_so(transactional_db: None, worker
     run.refresh_from_db()
     assert run.status == "failed"
     assert "There is no model endpoint 'Desk endpoint'" in run.reason
+
+
+@pytest.mark.parametrize(
+    ("offer", "here", "elsewhere"), [(["all"], True, True), (["none"], False, False), (["its slug"], True, False)]
+)
+def test_the_instances_own_is_offered_to_all_to_some_or_to_none(
+    cast: Cast, settings: Any, offer: list[str], here: bool, elsewhere: bool
+) -> None:
+    settings.OPENAI_API_KEY = KEY
+    settings.ENDPOINT_OFFER = [word.replace("its slug", cast.workspace.slug) for word in offer]
+    for workspace, offered, owner in ((cast.workspace, here, cast.alice), (cast.elsewhere, elsewhere, cast.oscar)):
+        names = ["default", "offline"] if offered else ["offline"]
+        assert [each.name for each in endpoints.available(workspace)] == names
+        assert [each.name for each in endpoints.available(workspace, operator=True)] == ["default", "offline"]
+        client, home = cast.client(owner), workspace.get_absolute_url()
+        assert ("gpt-5" in text(client.get(f"{home}endpoints/"))) == offered
+        assert ('value="default"' in text(client.get(home))) == offered
+        if not offered:
+            with pytest.raises(actions.RunRefused, match="no model endpoint 'default'"):
+                actions.start_run(workspace, owner, question="Who?", endpoint="default")
+            client.post(home, {"question": "Who?", "endpoint": "default"})
+            assert not Run.objects.filter(workspace=workspace, endpoint="default").exists()
+    assert [each.name for each in endpoints.available()] == ["default", "offline"]

@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError
 from rich.console import Console
 
-from analyses import ingest
+from analyses import endpoints, ingest
 from analyses.actions import RunRefused, start_run, stop_run
 from analyses.models import CorpusVersion, Run, Status
 from analyses.terminal import RunTree
@@ -87,14 +87,14 @@ class Command(BaseCommand):
         workspace = Workspace.objects.visible_to(owner).order_by("pk").first()
         assert workspace is not None
         version = self._corpus(workspace, owner, options["files"])
-        endpoint = _own_endpoint(options)
+        endpoint = _own_endpoint(options) or _known_endpoint(options["endpoint"], workspace)
         run = start_run(
             workspace,
             owner,
             question=options["question"],
             corpus_version=version,
             strategy=options["strategy"],
-            endpoint=endpoint or options["endpoint"],
+            endpoint=endpoint,
             root_model=options["model"],
             child_model=options["sub_model"],
             limits=limits,
@@ -113,7 +113,7 @@ class Command(BaseCommand):
                 self.stderr.write(f"{outcome.name}: {outcome.outcome}: {outcome.reason}")
         return imported.version
 
-    def _execute(self, run: Run, endpoint: Endpoint | None) -> None:
+    def _execute(self, run: Run, endpoint: Endpoint) -> None:
         worker = Worker(serving=False)
         tree = RunTree(Console(stderr=True))
 
@@ -129,6 +129,13 @@ class Command(BaseCommand):
             if done is None:
                 raise RunRefused("The run was claimed by a worker before it could start here.")
             done.result()
+
+
+def _known_endpoint(name: str, workspace: Workspace) -> Endpoint:
+    try:
+        return endpoints.get(name, workspace, operator=True)
+    except endpoints.UnknownEndpoint as error:
+        raise RunRefused(str(error)) from None
 
 
 def _own_endpoint(options: dict[str, Any]) -> Endpoint | None:
