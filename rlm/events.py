@@ -173,7 +173,7 @@ class CallFinished:
     status: Status  # done, failed, stopped, limit
     reason: str  # a sentence for a person; "" when done
     answer: Value | None
-    answer_name: str  # the variable it was returned from, "" if it was written out
+    answer_name: str  # the variable or expression it was returned from, "" if it was written out
     partial: bool  # what was in the REPL when a limit was reached
     time: float
     answer_display: Any = None  # JSON-like, bounded

@@ -115,6 +115,26 @@ def _body(lines: list[str], start: int, fence: str, label: str) -> tuple[list[st
     return lines[start:], len(lines), False
 
 
+def final_expression(code: str) -> str:
+    """What a cell's last FINAL was given, where that is worked out and not written out by the model; else "".
+
+    ``FINAL(max(found))`` gives ``max(found)``; ``FINAL("yes")`` and ``FINAL([1, 2])`` give nothing.
+    """
+    tree = _tree(code)
+    if tree is None:
+        return ""
+    given = [
+        node.args[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "FINAL" and node.args
+    ]
+    if not given:
+        return ""
+    last = max(given, key=lambda node: (node.lineno, node.col_offset))
+    worked_out = any(isinstance(node, ast.Name | ast.Call | ast.Await | ast.Attribute) for node in ast.walk(last))
+    return " ".join(ast.unparse(last).split())[:120] if worked_out else ""
+
+
 def _tree(code: str) -> ast.Module | None:
     try:
         tree = compile(textwrap.dedent(code), "<reply>", "exec", _FLAGS, dont_inherit=True)

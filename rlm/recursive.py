@@ -8,7 +8,7 @@ from rlm import compaction, wording
 from rlm.call import BIG
 from rlm.cellcall import CellCall
 from rlm.events import CellKind
-from rlm.parsing import Parsed, parse, split_thinking
+from rlm.parsing import Parsed, final_expression, parse, split_thinking
 from rlm.probe import clip, probe
 from rlm.prompts import system_prompt
 from rlm.replies import ModelError, ModelReply
@@ -113,7 +113,7 @@ class RecursiveCall(CellCall):
             refusal = await problems(result.final, self.spec.schema) if self.spec.schema is not None else ""
             if not refusal:
                 await self.tell_cell(result, "", 0)
-                return Outcome("done", "", result.final, result.final_name)
+                return Outcome("done", "", result.final, result.final_name or final_expression(code))
             await self._refuse(result, refusal)
             return None
         message, shown = self.message_of(result)

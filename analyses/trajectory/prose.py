@@ -55,7 +55,8 @@ def _whole(row: Run | Call) -> Any:
 
 def origin(row: Run | Call) -> str:
     """Whether the answer is an object that a program computed, or text that a model typed."""
-    said = f"Returned from variable `{inline(row.answer_name, 120)}`" if row.answer_name else "Written by the model"
+    from_what = "from variable" if row.answer_name.isidentifier() else "by"
+    said = f"Returned {from_what} `{inline(row.answer_name, 120)}`" if row.answer_name else "Written by the model"
     return f"{said}{', partial' if row.partial else ''}: {inline(row.answer_shape or row.answer_type, 160)}"
 
 

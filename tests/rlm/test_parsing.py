@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.parsing import parse
+from rlm.parsing import final_expression, parse
 
 F = "```"
 
@@ -136,3 +136,23 @@ def test_parse_leaves_javascript_alone(real_data: Path) -> None:
     for step in run["trace"]:
         if f"{F}javascript" in step["reasoning"] and f"{F}\n" in step["reasoning"]:
             assert "const task" not in parse(step["reasoning"]).code
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("FINAL(max(found))", "max(found)"),
+        (
+            "x = 1\nFINAL(await batch_llm_query(*[llm_query(p) for p in pieces]))",
+            "await batch_llm_query(*[llm_query(p) for p in pieces])",
+        ),
+        ("FINAL(f'{n} of them')", "f'{n} of them'"),
+        ("FINAL('yes')", ""),
+        ("FINAL([1, {'a': -2}])", ""),
+        ("print(1)", ""),
+        ("FINAL(", ""),
+        ("FINAL('no')\nFINAL(a + b)", "a + b"),
+    ],
+)
+def test_final_expression_is_what_was_worked_out(code: str, expected: str) -> None:
+    assert final_expression(code) == expected
