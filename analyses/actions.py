@@ -15,6 +15,7 @@ from analyses.models import ENDED, CorpusVersion, Run, Share, Status
 from analyses.texts import clean
 from rlm.endpoints import Endpoint
 from rlm.limits import Limits, LimitsError
+from workspaces import rights
 from workspaces.models import User, Workspace
 
 log = logging.getLogger(__name__)
@@ -143,3 +144,4 @@ def share_run(run: Run, user: User | None) -> Share:
 
 def revoke_share(share: Share) -> None:
     Share.objects.filter(pk=share.pk, revoked_at=None).update(revoked_at=timezone.now())
+    rights.changed()

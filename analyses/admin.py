@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from analyses.models import Corpus, CorpusVersion, Run, Share
+from workspaces import rights
 
 
 class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -94,4 +95,5 @@ class ShareAdmin(ReadOnly):
     @admin.action(description="Revoke the links chosen")
     def revoke(self, request: HttpRequest, shares: QuerySet[Share]) -> None:
         count = shares.filter(revoked_at=None).update(revoked_at=timezone.now())
+        rights.changed()
         self.message_user(request, f"{count} revoked.")

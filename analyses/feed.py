@@ -22,6 +22,7 @@ from analyses import live
 from analyses.frames import CellKey, Painter, mark
 from analyses.models import Run
 from analyses.nodes import Texts
+from workspaces import rights
 from workspaces.models import User
 
 log = logging.getLogger(__name__)
@@ -120,14 +121,19 @@ class Feed:
         while True:
             try:
                 channel = await layer.new_channel()
-                await layer.group_add(live.group(self.run_id), channel)
+                groups = (live.group(self.run_id), rights.GROUP)
+                for group in groups:
+                    await layer.group_add(group, channel)
                 try:
                     while True:
-                        await layer.receive(channel)
+                        message = await layer.receive(channel)
+                        if message["type"] == rights.CHANGED:
+                            self._checked_at = 0.0  # somebody may see less: perhaps one of these
                         self._wake.set()
                         pause = 0.5
                 finally:
-                    await layer.group_discard(live.group(self.run_id), channel)
+                    for group in groups:
+                        await layer.group_discard(group, channel)
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # Redis is away: the feed looks by itself meanwhile

@@ -1,4 +1,4 @@
-"""Signing in and out happens in Django and django-allauth: their signals are how the audit hears of it."""
+"""What is heard by signal: signing in and out, for the audit; and that somebody may see less, wherever it was done."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from typing import Any
 
 from allauth.account.signals import password_changed, password_reset, user_signed_up
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
+from workspaces import rights
 from workspaces.audit import Did, record
+from workspaces.models import Member, User, Workspace
 
 
 @receiver(user_signed_up)
@@ -43,3 +46,20 @@ def _changed(request: Any, user: Any, **_: Any) -> None:
 @receiver(password_reset)
 def _reset(request: Any, user: Any, **_: Any) -> None:
     record(request, Did.PASSWORD_RESET, user=user)
+
+
+@receiver(post_delete, sender=Member)
+def _removed(**_: Any) -> None:
+    rights.changed()
+
+
+@receiver(post_save, sender=Workspace)
+def _workspace_deleted(instance: Workspace, **_: Any) -> None:
+    if instance.delete_at is not None:
+        rights.changed()
+
+
+@receiver(post_save, sender=User)
+def _deactivated(instance: User, **_: Any) -> None:
+    if not instance.is_active:
+        rights.changed()

@@ -1,0 +1,28 @@
+"""Who may see what has become less: open sockets are told at once, instead of at their next look of their own."""
+
+from __future__ import annotations
+
+import logging
+
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+from django.db import transaction
+
+log = logging.getLogger(__name__)
+GROUP = "rights"  # every feed listens (analyses/feed.py)
+CHANGED = "rights.changed"
+
+
+def changed() -> None:
+    """Once what is being done stands: let every feed ask again whether its viewers may look."""
+    transaction.on_commit(_tell, robust=True)
+
+
+def _tell() -> None:
+    layer = get_channel_layer()
+    if layer is None:
+        return
+    try:
+        async_to_sync(layer.group_send)(GROUP, {"type": CHANGED})
+    except Exception as error:  # Redis is away: they look by themselves every few seconds
+        log.warning("open pages could not be told that somebody may see less: %s", error)
