@@ -34,6 +34,17 @@ class Provider:
         self.down = False
         self.issuer = ""
 
+    @property
+    def app(self) -> dict[str, Any]:
+        """What settings say of it."""
+        return {
+            "provider_id": "sso",
+            "name": "Harbour ID",
+            "client_id": CLIENT_ID,
+            "secret": SECRET,
+            "settings": {"server_url": self.issuer},
+        }
+
     def get(self, path: str, asked: dict[str, str], bearer: str) -> tuple[int, Any]:
         if path == "/.well-known/openid-configuration":
             names = {"authorization_endpoint": "authorize", "token_endpoint": "token", "userinfo_endpoint": "userinfo"}

@@ -19,7 +19,7 @@ from django.core.cache import cache
 from django.test import Client
 
 from tests.workspaces.cast import make_user
-from tests.workspaces.oidc import CLIENT_ID, SECRET, Provider, provider
+from tests.workspaces.oidc import SECRET, Provider, provider
 from workspaces.models import AuditEntry, Invitation, Member, User, Workspace
 
 pytestmark = pytest.mark.django_db
@@ -32,14 +32,7 @@ def there(settings: Any) -> Iterator[Provider]:
     cache.clear()
     with provider() as made:
         settings.OIDC_ISSUER, settings.OIDC_NAME = made.issuer, "Harbour ID"
-        app = {
-            "provider_id": "sso",
-            "name": "Harbour ID",
-            "client_id": CLIENT_ID,
-            "secret": SECRET,
-            "settings": {"server_url": made.issuer},
-        }
-        settings.SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"OAUTH_PKCE_ENABLED": True, "APPS": [app]}}
+        settings.SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"OAUTH_PKCE_ENABLED": True, "APPS": [made.app]}}
         yield made
 
 
