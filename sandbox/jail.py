@@ -112,8 +112,9 @@ class Jail:
             # beside its context: once while it lies in the memfd, and once decoded
             room = (limits.memory_mb << 20) + 2 * memory.size
             await self.order(
-                fds, op="spawn", id=number, memory=room, cpu=int(limits.call_cpu_seconds), files=limits.open_files
-            )
+                fds, op="spawn", id=number, memory=room, cpu=int(limits.call_cpu_seconds), files=limits.open_files,
+                threads=limits.threads,
+            )  # fmt: skip
         except BaseException:
             await repl.close()
             raise

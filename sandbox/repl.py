@@ -258,7 +258,9 @@ class Repl:
         why = why if why in WHY else "exit"
         code = news.get("code")
         detail = ""
-        if why == "exit" and type(code) is int:
+        if news.get("reason") == "threads":
+            detail = ": it had more threads than it may"
+        elif why == "exit" and type(code) is int:
             detail = f" by signal {-code}" if code < 0 else f" with status {code}"
         elif why == "exit" and not self._jail.alive:
             detail = " with its jail"

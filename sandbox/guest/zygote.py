@@ -25,6 +25,8 @@ from .selftest import examine
 
 WATCH_SECONDS = 0.25
 SPARES = 2  # forked ahead: a fork costs more than all the rest of a REPL's start
+THREADS_BEYOND = 64  # of a REPL, past what Python's own count lets through: started by C code
+PROCESSES = 1200  # with threads, of a jail
 PAGE = os.sysconf("SC_PAGE_SIZE")
 WIRE, CONTEXT, ORDERS = 3, 4, 5  # descriptors of a REPL: 1 and 2 are its output
 
@@ -35,6 +37,7 @@ class Zygote:
         self.run_bytes = run_bytes
         self.children: dict[int, int] = {}  # pid → id
         self.pids: dict[int, int] = {}  # id → pid
+        self.threads: dict[int, int] = {}  # pid → how many it may have
         self.reasons: dict[int, str] = {}  # pid → why it was killed
         self.spares: dict[int, socket.socket] = {}  # pid → where it waits for its orders
         self.installer = Installer()
@@ -63,8 +66,8 @@ class Zygote:
             busy = False
             while self.take_order():
                 busy = True
-            if short and not busy:
-                self.fork_spare()
+            if short and not busy and not self.fork_spare():
+                self.make_room()
             now = time.monotonic()
             if self.children and now - watch_at >= WATCH_SECONDS:
                 watch_at = now
@@ -98,19 +101,33 @@ class Zygote:
                 os.kill(pid, order["signal"])
         return True
 
-    def fork_spare(self) -> None:
+    def make_room(self) -> None:
+        """A fork failed: end who holds too many threads, and let it go."""
+        self.watch()
+        time.sleep(0.01)
+        self.reap()
+
+    def fork_spare(self) -> bool:
         """A REPL with everything done that needs no order; it waits for its descriptors."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = self.fork()
         if not pid:
             self.become_repl(theirs)
         theirs.close()
+        if pid < 0:
+            ours.close()
+            return False
         self.spares[pid] = ours
+        return True
 
     def spawn(self, order: dict[str, Any], fds: list[int]) -> None:
         try:
-            if not self.spares:
-                self.fork_spare()
+            for _ in range(100):
+                if self.spares or self.fork_spare():
+                    break
+                self.make_room()
+            else:
+                raise BlockingIOError("no process can be started")
             pid, orders = self.spares.popitem()
             cpu = int(order["cpu"])
             resource.prlimit(pid, resource.RLIMIT_AS, (order["memory"],) * 2)
@@ -120,6 +137,7 @@ class Zygote:
                 orders.sendmsg([b"go"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
             self.children[pid] = order["id"]
             self.pids[order["id"]] = pid
+            self.threads[pid] = order["threads"] + THREADS_BEYOND
         except OSError as error:
             self.tell(op="exit", id=order["id"], code=-1, reason="fork", detail=str(error))
         finally:
@@ -179,6 +197,7 @@ class Zygote:
             if node is None:
                 continue
             self.pids.pop(node, None)
+            self.threads.pop(pid, None)
             code = os.waitstatus_to_exitcode(status)
             reason = self.reasons.pop(pid, "")
             if code == -signal.SIGXCPU:
@@ -187,7 +206,11 @@ class Zygote:
             self.tell(op="exit", id=node, code=code, reason=reason, cpu=cpu, rss=usage.ru_maxrss * 1024)
 
     def watch(self) -> None:
-        """Kill the biggest REPL while all of them together pass the run's memory."""
+        """Kill REPLs of too many threads, and the biggest one while all of them together pass the run's memory."""
+        for pid, most in self.threads.items():
+            if pid not in self.reasons and thread_count(pid) > most:
+                self.reasons[pid] = "threads"
+                os.kill(pid, signal.SIGKILL)
         sizes = {pid: max(0, own_bytes(pid) - self.base) for pid in self.children if pid not in self.reasons}
         while sizes and sum(sizes.values()) > self.run_bytes:
             pid = max(sizes, key=sizes.__getitem__)
@@ -212,6 +235,13 @@ def own_bytes(pid: int) -> int:
     return (int(fields[1]) - int(fields[2])) * PAGE
 
 
+def thread_count(pid: int) -> int:
+    try:
+        return os.stat(f"/proc/{pid}/task").st_nlink - 2  # noqa: PTH116 (as above)
+    except OSError:
+        return 0
+
+
 def cpu_seconds(pid: int) -> float:
     try:
         with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
@@ -233,6 +263,9 @@ def main() -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     warnings.filterwarnings("ignore", message="coroutine .* was never awaited")  # a cell's result says it
+    most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    most = PROCESSES if most == resource.RLIM_INFINITY else min(PROCESSES, most)
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
     zygote = Zygote(control, run_bytes)
     zygote.installer.prctl(4, 0)  # not dumpable, as its children
     report = examine()

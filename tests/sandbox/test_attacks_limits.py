@@ -127,6 +127,26 @@ async def test_run_out_of_memory_kills_its_biggest_repl_alone() -> None:
     await pool.close()
 
 
+async def test_threads_started_by_c_code_are_bounded(any_jail: Jail) -> None:
+    """They pass Python's own count: the zygote's ends the REPL, and its siblings start all the while."""
+    repl = await any_jail.start_repl(Value.of(1), limits=QUICK)
+    flood = asyncio.create_task(
+        repl.run(
+            "import ctypes, time\nlibc = ctypes.CDLL(None)\nattributes = (ctypes.c_char * 64)()\n"
+            "libc.pthread_attr_init(attributes)\nlibc.pthread_attr_setstacksize(attributes, ctypes.c_size_t(16384))\n"
+            "thread = ctypes.c_ulong()\n"
+            "for i in range(5000): libc.pthread_create(ctypes.byref(thread), attributes, libc.pause, None)\ntime.sleep(4)",
+            1,
+        )
+    )
+    siblings = [await any_jail.start_repl(Value.of(i), limits=QUICK) for i in range(20)]
+    result = await flood
+    assert (result.killed, "more threads than it may" in result.error) == ("exit", True)
+    for sibling in siblings:
+        assert (await sibling.run("print(1)", 1)).output == "1\n"
+        await sibling.close()
+
+
 async def test_open_files_are_bounded(run: RunCells) -> None:
     result = await run("import os\nfds = []\nwhile True: fds.append(os.dup(1))")
     assert "Too many open files" in result.error
