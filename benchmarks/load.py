@@ -30,6 +30,8 @@ PATHS = (
     "runs/?who=me",
     "runs/?q=light+7",
     "corpora/",
+    "corpora/?who=me",
+    "corpora/?q=pus+7",
     "settings/",
     "settings/budgets/",
     "usage/",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -52,10 +53,18 @@ def corpus_list(request: HttpRequest, workspace: str) -> HttpResponse:
         .order_by("-created_at")
     )
     asked = request.GET.get("q", "").replace("\0", "").strip()[:200]
-    page = Paginator(corpora.filter(name__icontains=asked) if asked else corpora, 50).get_page(request.GET.get("page"))
+    mine = request.GET.get("who") == "me"
+    if asked:
+        corpora = corpora.filter(name__icontains=asked)
+    if mine:
+        corpora = corpora.filter(created_by=request.user)
+    page = Paginator(corpora, 50).get_page(request.GET.get("page"))
+    chosen = {name: value for name, value in (("q", asked), ("who", "me" if mine else "")) if value}
     context = {
         "page": page,
         "q": asked,
+        "mine": mine,
+        "chosen": f"&{urlencode(chosen)}" if chosen else "",
         "under_way": _under_way(request, member),
         "may_ask": may(member, May.ASK),
         "form": UploadForm(),

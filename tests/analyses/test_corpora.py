@@ -53,6 +53,22 @@ def body(response: Any) -> str:
     return response.content.decode()
 
 
+def test_the_list_shows_all_or_ones_own_and_keeps_the_choice(client: Client, cast: Cast) -> None:
+    for name, who in (("Ledgers", cast.ed), ("Lamp oil", cast.alice)):
+        Corpus.objects.create(workspace=cast.workspace, name=name, created_by=who)
+    assert {"Ledgers", "Lamp oil"} <= set(re.findall(r"<bdi>(.+?)</bdi>", body(client.get(cast.url("corpora/")))))
+    assert re.findall(r"<bdi>(.+?)</bdi>", body(client.get(cast.url("corpora/?who=me")))) == ["Ledgers"]
+    assert "No corpus of yours is called like “oil”" in body(client.get(cast.url("corpora/?who=me&q=oil")))
+    assert "You have made no corpus here yet." in body(cast.client(cast.vera).get(cast.url("corpora/?who=me")))
+    Corpus.objects.bulk_create(
+        Corpus(workspace=cast.workspace, name=f"A & B {n}", created_by=cast.ed) for n in range(60)
+    )
+    page = body(client.get(cast.url("corpora/?who=me&q=A+%26+B")))
+    [older] = re.findall(r'<a rel="next" href="(.+?)"', page)
+    second = body(client.get(cast.url("corpora/") + older.replace("&amp;", "&")))
+    assert len(re.findall(r"<bdi>A &amp; B \d+</bdi>", second)) == 10
+
+
 def test_empty_list_offers_the_upload(client: Client, cast: Cast) -> None:
     page = body(client.get(cast.url("corpora/")))
     assert "Bring your first texts" in page
