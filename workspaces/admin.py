@@ -7,6 +7,7 @@ from typing import Any
 from allauth.account.decorators import secure_admin_login
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
+from allauth.usersessions.models import UserSession
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as BaseUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm
@@ -18,7 +19,7 @@ from workspaces.models import AuditEntry, Budget, DeletedUsage, Invitation, Memb
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 admin.site.site_header = admin.site.site_title = "rlmweb, operator"
 
-for _of_allauth in (Authenticator, SocialApp, SocialToken, SocialAccount):
+for _of_allauth in (Authenticator, SocialApp, SocialToken, SocialAccount, UserSession):
     admin.site.unregister(_of_allauth)  # its pages show secrets, or let them be written
 
 
@@ -150,3 +151,16 @@ class DeletedUsageAdmin(ReadOnlyAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # the month's budget would forget it
+
+
+@admin.register(UserSession)
+class UserSessionAdmin(ReadOnlyAdmin):
+    """Where people are signed in. Without the session's key: whoever has it is signed in as they are."""
+
+    list_display = ("user", "created_at", "last_seen_at", "ip", "user_agent")
+    list_select_related = ("user",)
+    search_fields = ("user__email", "ip")
+    exclude = ("session_key", "data")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # the row would go and the session stay: people end theirs on their own page
