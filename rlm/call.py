@@ -24,8 +24,10 @@ from rlm.events import (
 )
 from rlm.ledger import LimitReached
 from rlm.prices import price
-from rlm.replies import ModelError, ModelReply
+from rlm.recording import RecordedCall, RecordedCell
+from rlm.replies import ModelError, ModelReply, ToolCall
 from rlm.spec import CallSpec, Ending, Outcome
+from rlm.wording import said_last
 from sandbox import SandboxError, SandboxUnavailable, Value
 
 if TYPE_CHECKING:
@@ -57,6 +59,23 @@ class Call:
         self._appended = 0  # upper bound of the tokens appended since
         self._warned: set[str] = set()
         self.has_something = False  # that a last request could make a partial answer of
+        self.record: RecordedCall | None = None  # what there is of it already
+        self._noted: list[str] = []  # sentences that are told of already
+
+    # what was there before
+
+    def take_up(self, record: RecordedCall) -> None:
+        """Go on where the record of this call ends."""
+        self.record = record
+        self._noted = list(record.notes)
+
+    def recorded(self, number: int) -> RecordedCell | None:
+        """Return what is recorded of a turn."""
+        return self.record.cells.get(number) if self.record is not None else None
+
+    @property
+    def next_recorded(self) -> RecordedCell | None:
+        return self.recorded(self.turn + 1)
 
     # to be said by each strategy
 
@@ -89,6 +108,8 @@ class Call:
                 log.exception("call %d could not be closed", self.spec.number)
             self.rest()
             self.run.closed(self)
+            if self.record is not None:
+                self.run.close_left_behind(self.spec.number)
             await self._tell_end(outcome)
         return outcome
 
@@ -119,7 +140,8 @@ class Call:
     async def _begin(self) -> Outcome:
         await self.run.slots.admit(self.spec.number)
         self._at_work = True
-        self.run.emit(CallStarted(self.spec.number, time.time()))
+        if self.record is None or not self.record.started:
+            self.run.emit(CallStarted(self.spec.number, time.time()))
         return await self.work()
 
     async def _guarded(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -179,7 +201,16 @@ class Call:
             )
         )  # fmt: skip
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, again: bool = False) -> None:
+        """Tell a person something, once: what was noted before a recorded turn is noted already.
+
+        ``again``: it is about the replay itself.
+        """
+        if self.next_recorded is not None and not again:
+            return
+        if text in self._noted:
+            self._noted.remove(text)
+            return
         self.run.emit(Note(self.spec.number, text, time.time()))
 
     # messages and requests
@@ -251,6 +282,17 @@ class Call:
         """
         run = self.run
         max_tokens = max_tokens or run.reply_tokens
+        if (recorded := self.next_recorded) is not None:
+            if not last and (reason := said_last(recorded.messages[-1].content if recorded.messages else "")):
+                if reason.startswith("The run's limit"):  # reached when this turn was asked for
+                    run.limit("", reason)
+                raise self.ending or Ending("limit", reason, last=True)
+            self._as_recorded(recorded)
+            if recorded.replied:
+                return self._reply_again(recorded)
+            if self.recorded(recorded.number + 1) is not None:  # the one failure that a call survives
+                self.turn += 1
+                raise ModelError("context_length", "The provider refused the conversation as too long.")
         await run.control.until_running()
         await run.slots.take(self.spec.number)
         try:
@@ -268,6 +310,28 @@ class Call:
             return await self._send(number, max_tokens, tools)
         finally:
             run.slots.give()
+
+    def _as_recorded(self, recorded: RecordedCell) -> None:
+        """Put the messages of a turn in the place of ours: they may tell of limits that were near at that time."""
+        for message in self.messages[self._told :]:
+            self._appended -= _tokens(message)
+        del self.messages[self._told :]
+        for told in recorded.messages:
+            self.add(told.role, told.content, **told.extra)
+        self._told = len(self.messages)
+
+    def _reply_again(self, recorded: RecordedCell) -> ModelReply:
+        """Return a recorded reply: it was paid for once."""
+        self.turn += 1
+        if recorded.usage.prompt_tokens:
+            self._reported, self._appended = recorded.usage.prompt_tokens, 0
+        return ModelReply(
+            recorded.reply, recorded.reasoning, recorded.usage, self.tool_calls_of(recorded), recorded.finish_reason
+        )
+
+    def tool_calls_of(self, recorded: RecordedCell) -> tuple[ToolCall, ...]:
+        """Return what a recorded reply called through the API; strategies without tools have none."""
+        return ()
 
     async def _send(self, hold: int, max_tokens: int, tools: Sequence[dict[str, Any]] | None) -> ModelReply:
         self.turn += 1
@@ -290,12 +354,14 @@ class Call:
             self.note(sentence)
 
         used: Usage | None = None
+        run.control.requests += 1
         try:
             fresh = [
                 Message(m["role"], m["content"], {k: v for k, v in m.items() if k not in ("role", "content")})
                 for m in self.messages[self._told :]
             ]
-            run.emit(TurnStarted(call, cell, fresh, time.time()))
+            if self.recorded(cell) is None:
+                run.emit(TurnStarted(call, cell, fresh, time.time()))
             self._told = len(self.messages)
             await run.commit()
             reply = await run.client.complete(
@@ -310,6 +376,7 @@ class Call:
                 run.emit(ReplyCut(call, cell, "".join(texts), "".join(thoughts), used, time.time()))
             raise
         finally:
+            run.control.requests -= 1
             run.ledger.settle(hold, used)
         if not reply.estimated:
             self._reported, self._appended = reply.usage.prompt_tokens, 0
@@ -317,13 +384,15 @@ class Call:
 
     def tell_reply(self, reply: ModelReply, kind: CellKind, code: str = "", text: str | None = None) -> None:
         """Tell of a whole reply; its cell, if any, has not run yet."""
+        if (recorded := self.recorded(self.turn)) is not None and recorded.replied:
+            return
         if kind in ("code", "tool"):
             self.run.cells += 1
         usage = Usage() if reply.cached else reply.usage
         self.run.emit(
             ReplyDone(
                 self.spec.number, self.turn, kind, reply.text if text is None else text, reply.reasoning, code, usage,
-                time.time(), reply.first_token,
+                time.time(), reply.first_token, reply.finish_reason,
             )
         )  # fmt: skip
 

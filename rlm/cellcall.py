@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rlm.call import Call
-from rlm.events import CellDone, CellWaiting, OutputDelta
+from rlm.events import CellDiffers, CellDone, CellWaiting, OutputDelta
+from rlm.recording import RecordedCell
 from rlm.requests import Requests
 from rlm.spec import CallSpec, Ending
 from rlm.wording import output_message
@@ -93,14 +94,25 @@ class CellCall(Call):
     async def run_cell(self, code: str, *, number: int = 0) -> CellResult:
         """Run a cell in the REPL, after all so far is durable; what it prints and waits for is told of."""
         run, call, cell = self.run, self.spec.number, number or self.turn
+        recorded = self.recorded(cell)
+        told = recorded is not None and recorded.done
+        if self.record is not None and recorded is not None and told:
+            self.has_something = True
+            if recorded.was_not_run or cell <= self.record.last_reset:
+                run.close_left_behind(call, cell, "The cell that asked for it was ended.")
+                return CellResult(recorded.output, recorded.output_chars, recorded.error, killed=recorded.killed)
 
         def on_output(text: str) -> None:
-            run.emit(OutputDelta(call, cell, text))
+            if not told:
+                run.emit(OutputDelta(call, cell, text))
 
         def on_waiting(waiting: bool) -> None:
-            run.emit(CellWaiting(call, cell, waiting, time.time()))
+            if not told:
+                run.emit(CellWaiting(call, cell, waiting, time.time()))
 
         self.requests.begin(cell)
+        if self.record is not None and recorded is not None:
+            self.requests.follow(run.record.exchange_of(self.record, recorded), told=told)
         repl: Repl | None = None
         task: asyncio.Task[CellResult] | None = None
         try:
@@ -115,6 +127,11 @@ class CellCall(Call):
             raise
         if result.killed:
             await self.requests.end_children("The cell that asked for it was ended.")
+        if recorded is not None:
+            self.requests.followed()
+            run.close_left_behind(call, cell, "The cell that asked for it was ended.")
+            if told and result.finished and not recorded.final:
+                result = replace(result, finished=False, final=None, final_name="")
         return result
 
     async def _interrupted(self, repl: Repl | None, task: asyncio.Task[CellResult] | None, error: str) -> None:
@@ -135,12 +152,18 @@ class CellCall(Call):
             ended = task.result() if whole else CellResult(killed="exit")
             ended = replace(ended, error=f"The cell was interrupted. {reason}", final=None, finished=False, notes=())
         message, shown = self.message_of(ended)
-        await self.tell_cell(ended, message, shown)
+        if (recorded := self.recorded(self.turn)) is not None and recorded.done:
+            message = recorded.shown or message  # it ran again, and that was interrupted: its row says how it went
+        else:
+            await self.tell_cell(ended, message, shown)
         if last:
             self.add("user", message)
 
-    async def tell_cell(self, result: CellResult, shown: str, shown_chars: int, *, output: str | None = None) -> None:
-        """Tell of a cell that has run."""
+    async def tell_cell(self, result: CellResult, shown: str, shown_chars: int, *, output: str | None = None) -> str:
+        """Tell of a cell that has run; return what the model is to be told of it: what it was told, where it was."""
+        if (recorded := self.recorded(self.turn)) is not None and recorded.done:
+            self._compare(recorded, result.output if output is None else output, result)
+            return recorded.shown or shown
         variables: list[dict[str, Any]] = []
         if self.repl is not None and self.repl.alive and not result.killed:
             variables = [as_dict(v) for v in await self.repl.variables()]
@@ -151,9 +174,13 @@ class CellCall(Call):
                 variables, tuple(self.requests.exchange),
             )
         )  # fmt: skip
+        return shown
 
     async def tell_tools(self, result: CellResult | None, output: str, seconds: float, waited: float) -> None:
         """Tell of a turn's tool calls, whose results the model sees whole."""
+        if (recorded := self.recorded(self.turn)) is not None and recorded.done:
+            self._compare(recorded, output, result or CellResult())
+            return
         error, killed = (result.error, result.killed) if result is not None else ("", "")
         self.run.emit(
             CellDone(
@@ -161,6 +188,23 @@ class CellCall(Call):
                 time.time(), (), tuple(self.requests.exchange),
             )
         )  # fmt: skip
+
+    def _compare(self, recorded: RecordedCell, output: str, again: CellResult) -> None:
+        """Say where a cell that ran again did something else than it did the first time."""
+        assert self.record is not None
+        if recorded.number <= self.record.last_reset or recorded.was_not_run:
+            return
+        if recorded.was_interrupted:
+            self.note(
+                f"Cell {recorded.number} was interrupted at a limit and has run again: the state may differ.",
+                again=True,
+            )
+        tell = self.run.record.clean
+        same = tell(output) == recorded.output and tell(again.error) == recorded.error
+        if (same and again.killed == recorded.killed and again.finished == recorded.final) or recorded.differs:
+            return
+        self.run.emit(CellDiffers(self.spec.number, recorded.number, time.time()))
+        self.note(f"The replayed output of cell {recorded.number} differs from the record.", again=True)
 
     def message_of(self, result: CellResult, *, limit: int = 0) -> tuple[str, int]:
         """Return what the model is told of a cell that did not end the call, and how much of its output that shows."""

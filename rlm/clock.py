@@ -13,9 +13,9 @@ GRACE_SHARE = 0.1  # and at most this share of the run's seconds
 class Clock:
     """Belongs to one run and its event loop."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, used: float = 0.0) -> None:
         self.seconds = seconds
-        self._used = 0.0
+        self._used = used
         self._since: float | None = time.monotonic()  # None while it stands still
         self._bells: list[tuple[float, Callable[[], None]]] = []
         self._timers: list[asyncio.TimerHandle] = []

@@ -78,7 +78,7 @@ class CodeactCall(CellCall):
         limit = max(self.run.limits.shown_chars, self.run.window)
         message, shown = self.message_of(result, limit=limit)
         message = "\n\n".join([message, *self._results(result, limit)])
-        await self.tell_cell(result, message, shown)
+        message = await self.tell_cell(result, message, shown)
         self.add("user", message)
         self.count_errors(result)
 

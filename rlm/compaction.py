@@ -20,6 +20,8 @@ SUMMARY_TOKENS = 1_500
 
 def is_due(call: Call) -> bool:
     """Say whether the next request of this call would come too near the window's end."""
+    if (recorded := call.next_recorded) is not None:
+        return bool(recorded.messages) and recorded.messages[-1].content.endswith(summary_request())
     room = call.run.window - call.run.reply_tokens
     return call.estimate > FULL * room and len(call.messages) > KEPT + 1
 

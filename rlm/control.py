@@ -6,12 +6,18 @@ import asyncio
 from collections.abc import Callable
 
 
+class Released(Exception):
+    """The run was let go of, to be taken up from its record."""
+
+
 class Control:
     """Belongs to one run. All methods but the waits may be called from any thread."""
 
     def __init__(self) -> None:
         self.reason = ""  # why it was stopped; "" while it was not
+        self.requests = 0  # to models, under way
         self._paused = False
+        self.released = False  # this process lets go of the run, which goes on elsewhere or later
         self._listeners: list[tuple[asyncio.AbstractEventLoop, Callable[[], None]]] = []
 
     @property
@@ -21,6 +27,11 @@ class Control:
     @property
     def paused(self) -> bool:
         return self._paused and not self.stopped
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no request to a model is under way."""
+        return self.requests == 0
 
     def stop(self, reason: str = "Stopped.") -> None:
         """End the run within about a second, keeping what is there."""
@@ -34,6 +45,11 @@ class Control:
 
     def resume(self) -> None:
         self._paused = False
+        self._tell()
+
+    def release(self) -> None:
+        """Let go of the run at once: nothing more is told of it, and ``solve`` raises Released."""
+        self.released = True
         self._tell()
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:

@@ -8,13 +8,14 @@ import time
 from rlm import identity
 from rlm.call import BIG, Call
 from rlm.codeact import CodeactCall
-from rlm.control import Control
+from rlm.control import Control, Released
 from rlm.direct import DirectCall
 from rlm.events import Emit
 from rlm.limits import Limits, LimitsError
 from rlm.prices import ceiling
 from rlm.prompts import DIALECTS, STRATEGIES
 from rlm.react import ReactCall
+from rlm.recording import Recording
 from rlm.recursive import RecursiveCall
 from rlm.replies import Model
 from rlm.requests import digest_of
@@ -23,19 +24,32 @@ from rlm.schemas import schema_error
 from rlm.spec import CallSpec, Ending, Outcome, RunResult, RunSpec
 from sandbox import JailPool, Value
 
-__all__ = ["DIALECTS", "STRATEGIES", "Control", "RunResult", "RunSpec", "solve"]
+__all__ = ["DIALECTS", "STRATEGIES", "Control", "Recording", "Released", "RunResult", "RunSpec", "solve"]
 
 
 async def solve(
-    spec: RunSpec, *, context: Value, pool: JailPool, client: Model, emit: Emit, control: Control | None = None
+    spec: RunSpec,
+    *,
+    context: Value,
+    pool: JailPool,
+    client: Model,
+    emit: Emit,
+    control: Control | None = None,
+    record: Recording | None = None,
 ) -> RunResult:
     """Run ``spec`` on ``context`` to its end, telling ``emit`` of everything.
 
     What a model, a cell or an endpoint does ends the call or the run with a status and a reason; it never raises.
-    Raises SandboxUnavailable where no jail can be had, and whatever ``emit.commit`` raised.
+    With ``record`` the run is taken up where that ends: replies and results in it are used, never asked for again,
+    and nothing is told a second time. Raises SandboxUnavailable where no jail can be had, Released where ``control``
+    let go of the run, and whatever ``emit.commit`` raised.
     """
     control = control or Control()
-    run = Run(spec, pool=pool, client=client, emit=emit, control=control, make=make_call)
+    run = Run(spec, pool=pool, client=client, emit=emit, control=control, make=make_call, record=record)
+    known = run.record.calls.get(1)
+    if known is not None and known.outcome is not None:  # only the run's own end was not written
+        run.close_left_behind()
+        return _result(run, await asyncio.to_thread(known.outcome))
     if context.nbytes > BIG:
         await asyncio.to_thread(lambda: context.summary)
     # The list of prices takes a moment to load: not in the loop, where the other runs are.
@@ -43,11 +57,13 @@ async def solve(
     own = identity.request_hash(await digest_of(context), spec.question, spec.schema, [], "")
     root = run.new_call(
         context,
-        call_identity=identity.identity("", 0, own, 0),
+        call_identity=known.identity if known else identity.identity("", 0, own, 0),
         instruction=spec.question,
         schema=spec.schema,
         title=spec.question,
+        recorded=run.record.take(known.identity) if known else None,
     )
+    run.close_left_behind()
     if why := _wrong(spec, run):
         root.end(Ending("failed", why))
     task = asyncio.create_task(root.execute())
@@ -109,6 +125,9 @@ def _wrong(spec: RunSpec, run: Run) -> str:
 
 def _obey(run: Run) -> None:
     run.clock.hold(run.control.paused)
+    if run.control.released and run.failure is None:
+        run.failure = Released("The run was let go of.")
+        run.end(Ending("stopped", "The run was let go of."))
     if run.control.stopped:
         run.end(Ending("stopped", run.control.reason))
 

@@ -112,6 +112,7 @@ class ReplyDone:
     usage: Usage
     time: float
     first_token: float | None = None  # when the first piece of the reply came
+    finish_reason: str = "stop"  # "length": cut at its greatest length
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,15 @@ class CellDone:
 
 
 @dataclass(frozen=True)
+class CellDiffers:
+    """A cell that was recorded has run again, and its output, error or end was another."""
+
+    call: int
+    cell: int
+    time: float
+
+
+@dataclass(frozen=True)
 class CallFinished:
     call: int
     status: Status  # done, failed, stopped, limit
@@ -190,7 +200,7 @@ class Note:
 
 Event = (
     CallQueued | CallStarted | TurnStarted | ReplyDelta | ReplyDone | ReplyCut | CellWaiting | OutputDelta | CellDone
-    | CallFinished | Note
+    | CellDiffers | CallFinished | Note
 )  # fmt: skip
 
 

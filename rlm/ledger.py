@@ -49,6 +49,10 @@ class Ledger:
         self._count = 0
         self._changed: asyncio.Event = asyncio.Event()
 
+    def carry(self, spent: Usage, known_cost: float) -> None:
+        """Count what was used before this process took the run up."""
+        self.spent, self.known_cost = spent, known_cost
+
     def size(self, model: str, prompt: int, completion: int) -> Hold:
         """Return what a request of at most this size would set aside."""
         return Hold(model, prompt, completion, self._ceiling(model, prompt, completion))

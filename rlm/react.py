@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from typing import Any
 
@@ -11,6 +12,7 @@ from rlm.direct import opening
 from rlm.parsing import split_thinking
 from rlm.probe import clip
 from rlm.prompts import system_prompt
+from rlm.recording import RecordedCell
 from rlm.replies import ModelReply, ToolCall
 from rlm.schemas import problems
 from rlm.spec import Ending, Outcome
@@ -59,6 +61,16 @@ class ReactCall(CellCall):
                 raise Ending("failed", f"The answer broke the schema {refused} times in a row: {refusal[:300]}")
             self.add("user", f"The answer does not satisfy the schema.\n{refusal[:3000]}\nWrite it again.")
 
+    def tool_calls_of(self, recorded: RecordedCell) -> tuple[ToolCall, ...]:
+        """Read the calls back from what the next turn sent, else from the cell as it was written down."""
+        if recorded.kind != "tool":
+            return ()
+        after = self.recorded(recorded.number + 1)
+        for message in after.messages if after is not None else ():
+            if calls := message.extra.get("tool_calls"):
+                return tuple(ToolCall(c["id"], c["function"]["name"], c["function"]["arguments"]) for c in calls)
+        return tuple(_read(line, n) for n, line in enumerate(recorded.code.splitlines()))
+
     async def last_words(self, ending: Ending) -> Outcome:
         self.add_last_word(
             f"{ending.reason} This is your last turn: write the best answer you can give now; call no tool."
@@ -101,6 +113,19 @@ class ReactCall(CellCall):
         await self.tell_tools(result, whole, seconds, waited)
         if result is not None:
             self.count_errors(result)
+
+
+def _read(written: str, number: int) -> ToolCall:
+    """Return the tool call that ``_code`` wrote."""
+    name, _, rest = written.partition("(")
+    arguments = rest.removesuffix(")")
+    try:
+        tree = ast.parse(written, mode="eval").body
+        if isinstance(tree, ast.Call):
+            arguments = json.dumps({str(k.arg): ast.literal_eval(k.value) for k in tree.keywords})
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        pass
+    return ToolCall(f"call_{number}", name, arguments)
 
 
 def _code(call: ToolCall) -> tuple[str, str]:

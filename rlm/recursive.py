@@ -117,7 +117,7 @@ class RecursiveCall(CellCall):
             await self._refuse(result, refusal)
             return None
         message, shown = self.message_of(result)
-        await self.tell_cell(result, message, shown)
+        message = await self.tell_cell(result, message, shown)
         self.add("user", message)
         self.count_errors(result)
         return None
@@ -126,7 +126,7 @@ class RecursiveCall(CellCall):
         """Feed the schema's complaints back, so that the model mends its value."""
         self._refused += 1
         message = wording.schema_refusal(clip(refusal, 3_000), REFUSALS - self._refused)
-        await self.tell_cell(result, message, 0)
+        message = await self.tell_cell(result, message, 0)
         self.add("user", message)
         if self._refused >= REFUSALS:
             first = refusal.splitlines()[0].lstrip("- ")[:300]

@@ -8,9 +8,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rlm import identity
-from rlm.call import BIG
+from rlm.call import BIG, Call
 from rlm.files import FileError
 from rlm.ledger import LimitReached
+from rlm.recording import Exchange, RecordedCall
 from rlm.run import describe
 from rlm.schemas import schema_error
 from rlm.spec import Ending, Outcome, Tool
@@ -18,7 +19,6 @@ from rlm.wording import unchanged_context
 from sandbox import HostError, HostRequest, Value
 
 if TYPE_CHECKING:
-    from rlm.call import Call
     from rlm.cellcall import CellCall
 
 LARGE = 20_000  # characters; a context that is smaller may go down unchanged
@@ -38,6 +38,8 @@ class Requests:
         self.closed = ""  # why no child may be started any more
         self.exchange: list[tuple[str, int, str]] = []
         self.answers: list[tuple[int, Value]] = []  # of this cell's children: (number, answer)
+        self._again: Exchange | None = None  # what a recorded cell asked for and was given
+        self._told = False  # that cell has run to its end before
 
     def begin(self, cell: int) -> None:
         """A new cell begins."""
@@ -45,6 +47,16 @@ class Requests:
         self._seen.clear()
         self.exchange = []
         self.answers = []
+        self._again, self._told = None, False
+
+    def follow(self, exchange: Exchange, *, told: bool) -> None:
+        """The cell has run before: it gets the results it got then, in the order it got them."""
+        self._again, self._told = exchange, told
+
+    def followed(self) -> None:
+        """That cell is over."""
+        if self._again is not None:
+            self._again.close()
 
     async def answer(self, request: HostRequest) -> Value:
         """Answer one request of the cell under way; raises HostError, which the cell sees."""
@@ -56,6 +68,9 @@ class Requests:
                 raise HostError(self.closed)
             return await self._child(request)
         try:
+            if request.name == "budget" and self._again is not None and (said := self._again.tell()) is not None:
+                self.exchange.append(("tell", request.order, said))
+                return Value.of(json.loads(said))
             found = self._plain(request)
             if request.name == "budget":  # never the same twice: a replay has to be told what it was
                 self.exchange.append(("tell", request.order, json.dumps(found)))
@@ -85,7 +100,9 @@ class Requests:
     async def _child(self, request: HostRequest) -> Value:
         call = self._call
         async with self._in_order:
-            child = await self._make(request)
+            own, child = await self._make(request)
+        if not isinstance(child, Call):
+            return await self._known(request, own, child)
         task = asyncio.create_task(child.execute())
         self._children[child.spec.number] = (child, task)
         call.rest()
@@ -96,10 +113,26 @@ class Requests:
             raise
         finally:
             task.add_done_callback(lambda _: self._gone(child.spec.number))
+        return self._give(request, own, outcome, child.spec.number)
+
+    async def _known(self, request: HostRequest, own: str, record: RecordedCall) -> Value:
+        """Answer from the record, in its turn."""
+        again, outcome = self._again, None
+        if again is not None:
+            await again.turn(own)
+        if record.outcome is not None:
+            outcome = await asyncio.to_thread(record.outcome)
+        return self._give(
+            request, own, outcome or Outcome("stopped", "The cell that asked for it was ended."), record.number
+        )
+
+    def _give(self, request: HostRequest, own: str, outcome: Outcome, number: int) -> Value:
         self.exchange.append(("give", request.order, ""))
+        if self._again is not None:
+            self._again.gave(own)
         if outcome.status != "done" or outcome.answer is None:
-            raise HostError(describe(outcome, child.spec.number))
-        self.answers.append((child.spec.number, outcome.answer))
+            raise HostError(describe(outcome, number))
+        self.answers.append((number, outcome.answer))
         return outcome.answer
 
     def _gone(self, number: int) -> None:
@@ -107,8 +140,11 @@ class Requests:
         if not self._children:
             self._call.resume()
 
-    async def _make(self, request: HostRequest) -> Call:
-        """Make the child that a request asks for; raises HostError where it must not be."""
+    async def _make(self, request: HostRequest) -> tuple[str, Call | RecordedCall]:
+        """Return the identity and the child that a request asks for; raises HostError where it must not be.
+
+        A child that has ended before is its record.
+        """
         call, run, options = self._call, self._call.run, request.options
         spec = call.spec
         if spec.leaf:
@@ -135,19 +171,30 @@ class Requests:
         asked = identity.request_hash(
             digest, instruction, schema, [[t.name, t.source] for t in tools], model, "llm_complete" if plain else ""
         )
-        same = request.same_as_context or digest == await digest_of(spec.context)
+        own = identity.identity(spec.identity, self._cell, asked, self._seen[asked])
+        again = self._again
+        known = again is not None and again.holds(own)  # it was let through before
+        same = not known and (request.same_as_context or digest == await digest_of(spec.context))
         if same and not plain and context.chars > LARGE and asked not in self._refused:
             self._refused.add(asked)
             raise HostError(unchanged_context(context.chars, spec.dialect))
-        own = identity.identity(spec.identity, self._cell, asked, self._seen[asked])
         self._seen[asked] += 1
         self.exchange.append(("ask", request.order, own))
+        if again is not None:
+            again.came(own)
+        if self._told and known and (left := run.record.find(own)) is not None and left.outcome is None:
+            return own, left  # its cell did not wait for it
+        recorded = run.record.take(own) if self._call.record is not None else None
+        if recorded is not None and recorded.outcome is not None:
+            return own, recorded
+        if self._told and known and recorded is None:
+            raise HostError("this call was refused when the cell first ran: the run might have no more calls")
         if run.ending is not None:
             raise HostError(run.ending.reason)
         try:
-            return run.new_call(
+            return own, run.new_call(
                 context, parent=spec, cell=self._cell, order=request.order, call_identity=own, model=model,
-                instruction=instruction, schema=schema, tools=tools, plain=plain,
+                instruction=instruction, schema=schema, tools=tools, plain=plain, recorded=recorded,
             )  # fmt: skip
         except LimitReached as limit:
             run.limit(limit.name, str(limit))

@@ -12,11 +12,12 @@ from rlm import identity
 from rlm.call import BIG
 from rlm.clock import Clock
 from rlm.control import Control
-from rlm.events import CallQueued, Emit, Event
+from rlm.events import CallFinished, CallQueued, Emit, Event
 from rlm.files import Files
 from rlm.ledger import LEAST_REPLY, Ledger, LimitReached
 from rlm.prices import ceiling
 from rlm.probe import clip_line
+from rlm.recording import RecordedCall, Recording
 from rlm.replies import Model
 from rlm.slots import Slots
 from rlm.spec import CallSpec, Ending, Outcome, RunSpec, Tool
@@ -41,6 +42,7 @@ class Run:
         emit: Emit,
         control: Control,
         make: Callable[[Run, CallSpec], Call],
+        record: Recording | None = None,
     ) -> None:
         self.spec = spec
         self.limits = spec.limits
@@ -50,16 +52,18 @@ class Run:
         self.ledger = Ledger(
             spec.limits, lambda model, prompt, completion: ceiling(self.endpoint, model, prompt, completion)
         )
+        self.record = record or Recording()
+        self.ledger.carry(self.record.usage, self.record.known_cost)
         self.slots = Slots(spec.limits.calls_in_flight)
         self.files = Files()
         self.dialect = spec.dialect or self.endpoint.dialect
         self.window = self.endpoint.window
         self.key = spec.run_key or f"run-{id(self)}"
         self.started = time.monotonic()
-        self.clock = Clock(spec.limits.run_seconds)
-        self.calls = 0
-        self.cells = 0
-        self.depth = 0
+        self.clock = Clock(spec.limits.run_seconds, self.record.seconds)
+        self.calls = len(self.record.calls)
+        self.cells = self.record.cells
+        self.depth = self.record.depth
         self.failure: BaseException | None = None  # the recorder's: it ends the run without a further word
         self.ending: Ending | None = None
         self._emit = emit
@@ -67,7 +71,7 @@ class Run:
         self._pool = pool
         self._jail: Jail | None = None
         self._jail_lock = asyncio.Lock()
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(self.record.last_number + 1)
         self._open: dict[int, Call] = {}
 
     # telling
@@ -148,24 +152,31 @@ class Run:
         tools: tuple[Tool, ...] = (),
         plain: bool = False,
         title: str = "",
+        recorded: RecordedCall | None = None,
     ) -> Call:
-        """Make the next call and tell of it. Raises LimitReached where the run may have no more."""
-        if parent is not None and self.calls >= self.limits.calls:
+        """Make the next call and tell of it. Raises LimitReached where the run may have no more.
+
+        ``recorded``: the call is there already; it is taken up again under its number, and nothing is told.
+        """
+        if recorded is None and parent is not None and self.calls >= self.limits.calls:
             raise LimitReached("calls", f"The run's limit of {self.limits.calls:,} calls is reached.")
         depth = 0 if parent is None else parent.depth + 1
         leaf = plain or depth >= self.limits.depth
         spec = CallSpec(
-            number=next(self._numbers), parent=parent.number if parent else None, cell=cell, order=order, depth=depth,
+            number=recorded.number if recorded else next(self._numbers), parent=parent.number if parent else None, cell=cell, order=order, depth=depth,
             kind="root" if parent is None else "leaf" if leaf else "child",
             identity=call_identity, strategy="direct" if plain else self.spec.strategy,
-            model=model or self.model_at(depth), dialect=self.dialect, context=context, leaf=leaf,
+            model=recorded.model if recorded else model or self.model_at(depth), dialect=self.dialect, context=context, leaf=leaf,
             instruction=instruction, schema=schema, tools=tools, plain=plain,
             title=clip_line(title or title_of(context, instruction), TITLE),
         )  # fmt: skip
-        self.calls += 1
-        self.depth = max(self.depth, depth)
         call = self._make(self, spec)
         self._open[spec.number] = call
+        if recorded is not None:
+            call.take_up(recorded)
+            return call
+        self.calls += 1
+        self.depth = max(self.depth, depth)
         self.emit(
             CallQueued(
                 call=spec.number, parent=spec.parent, cell=cell, order=order, depth=depth, kind=spec.kind,
@@ -178,6 +189,12 @@ class Run:
 
     def closed(self, call: Call) -> None:
         self._open.pop(call.spec.number, None)
+
+    def close_left_behind(self, parent: int | None = None, cell: int | None = None, why: str = "") -> None:
+        """Tell the end of recorded calls that nobody takes up again."""
+        reason = why or "Its parent call has ended."
+        for lost in self.record.left_behind(parent, cell):
+            self.emit(CallFinished(lost.number, "stopped", reason, None, "", False, time.time()))
 
     def seed_of(self, call: CallSpec) -> str:
         return identity.repl_seed(self.spec.seed, call.identity)

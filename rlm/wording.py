@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rlm.probe import clip
@@ -77,6 +78,17 @@ def last_word(reason: str) -> str:
         f"{reason} This is your last turn. Reply with one `repl` block that calls FINAL with the best answer you can make from "
         "what your variables hold now; it can start no child calls. Say in the answer what is missing."
     )
+
+
+LAST_WORDS = re.compile(
+    r"(?:^|\n\n)([^\n]+) This is your last turn(?:\. Reply with one `repl` block|: reply with the best|: write the best)[^\n]*\Z"
+)
+
+
+def said_last(message: str) -> str:
+    """Return the reason given where a message asks for the last turn, else ""."""
+    found = LAST_WORDS.search(message[-2_000:])
+    return found[1] if found else ""
 
 
 def schema_refusal(problems: str, left: int) -> str:

@@ -1,0 +1,246 @@
+"""What a run has recorded so far, as the engine reads it when the run is taken up again (design.md, decision 5).
+
+Whoever keeps the record (the database, an export, a test) builds a Recording; ``solve`` replays it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from rlm.events import CellKind, Message, Usage
+from rlm.spec import Outcome
+
+STALL_SECONDS = (
+    3.0  # without one recorded request or delivery coming again, past what the cell took when it was recorded
+)
+STALL_MOST = 30.0
+OVER_SECONDS = 0.3  # after the last of them: what still waits had no answer when it was recorded
+
+Step = tuple[str, int, str]  # as in CellDone.exchange
+_AT_A_LIMIT = re.compile(r"^Interrupted: the |Its variables are kept\.$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class RecordedCell:
+    """One turn. Without a reply, its request was sent and nothing came back that was written down."""
+
+    number: int
+    messages: Sequence[Message] = ()
+    replied: bool = False
+    kind: CellKind = "reply"
+    reply: str = ""
+    reasoning: str = ""
+    code: str = ""
+    finish_reason: str = "stop"
+    usage: Usage = field(default_factory=Usage)
+    done: bool = False  # its code has run to its end
+    shown: str = ""
+    output: str = ""
+    output_chars: int = 0
+    error: str = ""
+    killed: str = ""
+    final: bool = False
+    seconds: float = 0.0
+    differs: bool = False  # an earlier replay has already said so
+    exchange: Sequence[Step] = ()
+
+    @property
+    def was_not_run(self) -> bool:
+        return self.error.startswith("The cell was not run.")
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether a limit ended it somewhere in the middle: nobody can say where a second run of it stops."""
+        return bool(_AT_A_LIMIT.search(self.error)) or self.error.startswith("The cell was interrupted.")
+
+
+@dataclass(frozen=True)
+class RecordedCall:
+    """One call; ``outcome`` is None while it is open, and is called in a thread, as the answer may lie in a blob."""
+
+    number: int
+    parent: int | None
+    cell: int | None
+    identity: str
+    model: str
+    started: bool = False
+    outcome: Callable[[], Outcome] | None = None
+    cells: dict[int, RecordedCell] = field(default_factory=dict)  # by number; of ended calls they are not needed
+    notes: Sequence[str] = ()
+    queued_at: float = 0.0
+    finished_at: float | None = None
+
+    @property
+    def turns(self) -> int:
+        return max(self.cells, default=0)
+
+    @property
+    def last_reset(self) -> int:
+        """Number of the last cell that lost its REPL: what came before it left nothing behind."""
+        return max((c.number for c in self.cells.values() if c.done and c.killed), default=0)
+
+
+class Recording:
+    """Every call of a run, and what the run has used."""
+
+    def __init__(
+        self, calls: Iterable[RecordedCall] = (), *, usage: Usage | None = None, known_cost: float | None = None,
+        seconds: float = 0.0, cells: int = 0, depth: int = 0, clean: Callable[[str], str] = str,
+    ) -> None:  # fmt: skip
+        self.calls = {call.number: call for call in calls}
+        self.usage = usage or Usage()
+        self.known_cost = known_cost if known_cost is not None else self.usage.cost or 0.0
+        self.seconds = seconds  # the run was at work
+        self.cells = cells  # of the kinds that count
+        self.depth = depth
+        self.clean = clean  # what the record does to a text that it keeps
+        self._by_identity = {call.identity: call for call in self.calls.values()}
+        self._taken: set[int] = set()
+
+    @property
+    def last_number(self) -> int:
+        return max(self.calls, default=0)
+
+    def find(self, identity: str) -> RecordedCall | None:
+        return self._by_identity.get(identity)
+
+    def take(self, identity: str) -> RecordedCall | None:
+        """Return the recorded call of this identity, once: it is being taken up, or its result used."""
+        call = self._by_identity.get(identity)
+        if call is None or call.number in self._taken:
+            return None
+        self._taken.add(call.number)
+        return call
+
+    def left_behind(self, parent: int | None = None, cell: int | None = None) -> list[RecordedCall]:
+        """Return the open calls below ``parent`` (or below its cell) that nobody took up, children before parents.
+
+        Without a parent: those whose parent has ended. They are taken by this.
+        """
+        if parent is None:
+            tops = [
+                call for call in self.calls.values()
+                if call.parent is not None and (above := self.calls.get(call.parent)) and above.outcome is not None
+            ]  # fmt: skip
+        else:
+            tops = [c for c in self.calls.values() if c.parent == parent and (cell is None or c.cell == cell)]
+        lost = {call.number for call in tops if call.number not in self._taken}
+        for call in sorted(self.calls.values(), key=lambda c: c.number):
+            if call.parent in lost and call.number not in self._taken:
+                lost.add(call.number)
+        found = [self.calls[number] for number in sorted(lost, reverse=True) if self.calls[number].outcome is None]
+        self._taken |= {call.number for call in found}
+        return found
+
+    def exchange_of(self, call: RecordedCall, cell: RecordedCell) -> Exchange:
+        """Return the requests and deliveries of a cell in their order; of one that was cut short, as its children tell."""
+        if cell.done:
+            return Exchange(cell.exchange, STALL_SECONDS + min(STALL_MOST, cell.seconds))
+        moments: list[tuple[float, int, Step]] = []
+        for child in self.calls.values():
+            if child.parent == call.number and child.cell == cell.number:
+                moments.append((child.queued_at, child.number, ("ask", child.number, child.identity)))
+                if child.outcome is not None and child.finished_at is not None:
+                    moments.append((child.finished_at, child.number, ("give", child.number, "")))
+        return Exchange([step for _, _, step in sorted(moments)], STALL_SECONDS)
+
+
+class Exchange:
+    """The requests of one recorded cell, which come again, and the answers, which go out in the recorded order."""
+
+    def __init__(self, steps: Sequence[Step], stall: float) -> None:
+        self.strayed = False  # it does not come as it was recorded
+        self._stall = stall
+        asked = {order: identity for kind, order, identity in steps if kind == "ask"}
+        self._done = [False] * len(steps)
+        self._first = 0  # the first step that has not come yet
+        self._at: dict[tuple[str, str], int] = {}
+        self._tells: deque[tuple[int, str]] = deque()
+        for place, (kind, order, text) in enumerate(steps):
+            if kind == "ask":
+                self._at["ask", text] = place
+            elif kind == "give":
+                self._at["give", asked.get(order, "")] = place
+            elif kind == "tell":
+                self._tells.append((place, text))
+            else:
+                self._done[place] = True
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._skip()
+
+    def holds(self, identity: str) -> bool:
+        return ("ask", identity) in self._at
+
+    def came(self, identity: str) -> None:
+        """A request has come."""
+        self._pass(self._at.get(("ask", identity)))
+
+    def gave(self, identity: str) -> None:
+        """Its answer goes out."""
+        self._pass(self._at.get(("give", identity)))
+
+    def tell(self) -> str | None:
+        """Return what the next question about the budget was told, as JSON; None where no more is recorded."""
+        if not self._tells:
+            return None
+        place, text = self._tells.popleft()
+        self._pass(place)
+        return text
+
+    def gives(self, identity: str) -> bool:
+        return ("give", identity) in self._at
+
+    async def turn(self, identity: str) -> None:
+        """Wait until everything recorded before this answer has come; for one that is not recorded, until all stray."""
+        place = self._at.get(("give", identity), len(self._done))
+        while self._first < place or place == len(self._done):
+            if self.strayed:
+                return
+            future = self._waiting.get(place)
+            if future is None or future.done():
+                future = self._waiting[place] = asyncio.get_running_loop().create_future()
+            self._watch()
+            await asyncio.shield(future)
+
+    def close(self) -> None:
+        """The cell is over."""
+        self._rest()
+        self._stray()
+
+    def _pass(self, place: int | None) -> None:
+        if place is None or self._done[place]:
+            return
+        self._done[place] = True
+        self._skip()
+        self._rest()
+        self._watch()
+
+    def _skip(self) -> None:
+        while self._first < len(self._done) and self._done[self._first]:
+            self._first += 1
+        future = self._waiting.pop(self._first, None)
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    def _watch(self) -> None:
+        if self._waiting and self._timer is None and not self.strayed:
+            seconds = self._stall if self._first < len(self._done) else OVER_SECONDS
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._stray)
+
+    def _rest(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _stray(self) -> None:
+        self._timer = None
+        self.strayed = True
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_result(None)
+        self._waiting.clear()

@@ -1,0 +1,103 @@
+"""A Recording made of the events that a run told: what a database would give back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from rlm.events import (
+    CallFinished,
+    CallQueued,
+    CallStarted,
+    CellDiffers,
+    CellDone,
+    Event,
+    Note,
+    ReplyDone,
+    TurnStarted,
+    Usage,
+)
+from rlm.recording import RecordedCall, RecordedCell, Recording
+from rlm.spec import Outcome
+
+
+def recording_of(events: Sequence[Event]) -> Recording:
+    calls: dict[int, RecordedCall] = {}
+    usage = Usage()
+    cells = depth = 0
+    for event in events:
+        match event:
+            case CallQueued():
+                depth = max(depth, event.depth)
+                calls[event.call] = RecordedCall(
+                    event.call, event.parent, event.cell, event.identity, event.model, queued_at=event.time
+                )
+            case CallStarted():
+                calls[event.call] = replace(calls[event.call], started=True)
+            case Note():
+                calls[event.call] = replace(calls[event.call], notes=[*calls[event.call].notes, event.text])
+            case CallFinished():
+                outcome = Outcome(event.status, event.reason, event.answer, event.answer_name, event.partial)
+                calls[event.call] = replace(
+                    calls[event.call], outcome=lambda outcome=outcome: outcome, finished_at=event.time
+                )
+            case TurnStarted():
+                calls[event.call].cells[event.cell] = RecordedCell(event.cell, event.messages)
+            case ReplyDone():
+                usage = usage + event.usage
+                cells += event.kind in ("code", "tool")
+                _set(
+                    calls, event, replied=True, kind=event.kind, reply=event.reply, reasoning=event.reasoning,
+                    code=event.code, usage=event.usage, finish_reason=event.finish_reason,
+                )  # fmt: skip
+            case CellDone():
+                _set(
+                    calls, event, done=True, shown=event.shown, output=event.output, output_chars=event.output_chars,
+                    error=event.error, killed=event.killed, final=event.final, seconds=event.seconds,
+                    exchange=event.exchange,
+                )  # fmt: skip
+            case CellDiffers():
+                _set(calls, event, differs=True)
+    return Recording(calls.values(), usage=usage, cells=cells, depth=depth)
+
+
+def _set(calls: dict[int, RecordedCall], event: Any, **fields: Any) -> None:
+    cells = calls[event.call].cells
+    cells[event.cell] = replace(cells[event.cell], **fields)
+
+
+def tree(events: Sequence[Event]) -> dict[str, Any]:
+    """What a run comes to, by identity: all but numbers, times and usage."""
+    calls = {e.call: e for e in events if isinstance(e, CallQueued)}
+    found: dict[str, Any] = {
+        c.identity: {
+            "parent": calls[c.parent].identity if c.parent else "", "cell": c.cell, "instruction": c.instruction,
+            "depth": c.depth, "started": 0, "turns": {}, "end": [],
+        }
+        for c in calls.values()
+    }  # fmt: skip
+    for event in events:
+        call = found[calls[event.call].identity]
+        match event:
+            case CallStarted():
+                call["started"] += 1
+            case TurnStarted():
+                assert event.cell not in call["turns"], "a turn was told of twice"
+                call["turns"][event.cell] = {"messages": [(m.role, m.content, m.extra) for m in event.messages]}
+            case ReplyDone():
+                assert "reply" not in call["turns"][event.cell], "a reply was told of twice"
+                call["turns"][event.cell] |= {"reply": event.reply, "code": event.code, "kind": event.kind}
+            case CellDone():
+                assert "output" not in call["turns"][event.cell], "a cell was told of twice"
+                call["turns"][event.cell] |= {"shown": event.shown, "output": event.output, "error": event.error}
+                call["turns"][event.cell] |= {"killed": event.killed, "final": event.final}
+                call["turns"][event.cell]["asked"] = sorted(i for kind, _, i in event.exchange if kind == "ask")
+            case CallFinished():
+                value = event.answer.python() if event.answer is not None else None
+                call["end"].append((event.status, event.reason, value))
+            case CellDiffers():
+                call["turns"][event.cell]["differs"] = True
+            case Note():
+                call.setdefault("notes", []).append(event.text)
+    return found
