@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import secrets
+from functools import partial
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Max
+from django.db.models import F, Max
 from django.utils import timezone
 
 from analyses import budgets, endpoints, ingest
 from analyses.models import ENDED, CorpusVersion, Run, Share, Status
+from analyses.recorder import close_rows
 from analyses.texts import clean
+from analyses.wakeups import wake_worker
 from rlm.endpoints import Endpoint
 from rlm.limits import Limits, LimitsError
 from workspaces import rights
@@ -89,7 +92,7 @@ def start_run(
             },
         )
     if wake:
-        transaction.on_commit(lambda: _wake(run.pk))
+        transaction.on_commit(partial(wake_worker, run.pk))
     return run
 
 
@@ -113,20 +116,16 @@ def _numbered(workspace: Workspace, fields: dict[str, Any]) -> Run:
     raise AssertionError("unreachable")
 
 
-def _wake(run_id: int) -> None:
-    """Tell a worker that there is work. If this is lost, the workers' sweep finds the run all the same."""
-    from analyses.tasks import execute_run
-
-    try:
-        execute_run.apply_async((run_id,), retry=False)
-    except Exception as error:
-        log.warning("run %s: no worker could be woken (%s); a worker's sweep will find it", run_id, error)
-
-
 def stop_run(run: Run) -> None:
     """Ask the worker to end the run; one that nobody holds yet ends here and now."""
     now = timezone.now()
-    stopped = Run.objects.filter(pk=run.pk, status=Status.QUEUED, lease_token="").update(
+    run.refresh_from_db()
+    if run.calls and run.status in (Status.QUEUED, Status.PAUSED):
+        with transaction.atomic():
+            Run.objects.filter(pk=run.pk, stop_requested_at=None).update(stop_requested_at=now)
+            close_rows(run, Status.STOPPED, "Stopped by a member.", "")  # changes nothing where a worker was first
+        return
+    stopped = Run.objects.filter(pk=run.pk, status__in=[Status.QUEUED, Status.PAUSED], lease_token="").update(
         status=Status.STOPPED,
         reason="Stopped before it began.",
         stop_requested_at=now,
@@ -135,6 +134,23 @@ def stop_run(run: Run) -> None:
     )
     if not stopped:
         Run.objects.filter(pk=run.pk, stop_requested_at=None).exclude(status__in=ENDED).update(stop_requested_at=now)
+
+
+def pause_run(run: Run) -> None:
+    """Ask that the run rest: no further request to a model goes out, and its worker lets go of it."""
+    now = timezone.now()
+    waiting = Run.objects.filter(pk=run.pk, status=Status.QUEUED, lease_token="", stop_requested_at=None)
+    if not waiting.update(status=Status.PAUSED, pause_requested_at=now, seq=F("seq") + 1):
+        Run.objects.filter(pk=run.pk, pause_requested_at=None).exclude(status__in=ENDED).update(pause_requested_at=now)
+
+
+def resume_run(run: Run) -> None:
+    """Let a paused run go on, on any worker, from where it stands."""
+    resting = Run.objects.filter(pk=run.pk, status=Status.PAUSED, lease_token="")
+    if resting.update(status=Status.QUEUED, pause_requested_at=None, seq=F("seq") + 1):
+        transaction.on_commit(partial(wake_worker, run.pk))
+    else:
+        Run.objects.filter(pk=run.pk).exclude(status__in=ENDED).update(pause_requested_at=None)
 
 
 def share_run(run: Run, user: User | None) -> Share:

@@ -9,14 +9,16 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
+from django.utils import timezone
 
-from analyses import endpoints, ingest
+from analyses import endpoints, ingest, recordings
+from analyses.blobs import BlobMissing
 from analyses.live import LiveRun, redis_of_loop
-from analyses.models import Run
-from analyses.recorder import LeaseLost, RunRecord, Writer
+from analyses.models import Run, Status
+from analyses.recorder import LeaseLost, LetGo, RunRecord, Writer
 from rlm.client import ModelClient
 from rlm.endpoints import Endpoint
-from rlm.engine import Control, RunResult, RunSpec, solve
+from rlm.engine import Control, Recording, Released, RunResult, RunSpec, solve
 from rlm.events import Usage
 from rlm.guard import AddressRefused, guarded_client, judged_url
 from rlm.limits import Limits
@@ -73,18 +75,47 @@ async def execute(
     """Execute a run whose lease this process holds, to its end, and write that end.
 
     Never raises for what the run does; a lost lease ends it here without a further word, for another worker
-    has it now. ``endpoint`` stands in for the run's own where the operator gave one on the command line.
+    has it now. A run that has rows is taken up where they end. ``endpoint`` stands in for the run's own where the operator gave one on the command line.
     """
-    record = RunRecord(run, writer, live=LiveRun(run.pk) if live else None, tap=tap)
     try:
-        result = await _solve(run, record, pool, clients, control, endpoint)
+        record = RunRecord(run, writer, live=LiveRun(run.pk) if live else None, tap=tap)
+        result: RunResult | LetGo
+        try:
+            recording = await asyncio.to_thread(_take_up, run, record) if run.calls else None
+            if recording is not None and record.live:
+                await record.live.reset()
+            result = await _solve(run, record, pool, clients, control, endpoint, recording)
+        except BlobMissing as error:
+            result = _failed(f"This run cannot be taken up again: a part of its record is gone ({error}).")
+        except Released:
+            result = LetGo(Status.PAUSED if control.paused else Status.QUEUED)
         await record.finish(result)
     except LeaseLost:
         log.warning("run %s: its lease is held elsewhere now; this worker lets go", run.pk)
 
 
+def _take_up(run: Run, record: RunRecord) -> Recording:
+    """Read what is recorded of a run, and note that it goes on now. Raises LeaseLost, BlobMissing."""
+    try:
+        record.take_up()
+        recording = recordings.recording_of(run)
+        run.seconds, run.resumed_at = recording.seconds, timezone.now()
+        fields = {"seconds": run.seconds, "resumed_at": run.resumed_at}
+        if not Run.objects.filter(pk=run.pk, lease_token=run.lease_token).update(**fields):
+            raise LeaseLost(f"run {run.pk} is held by another worker")
+        return recording
+    finally:
+        connection.close()
+
+
 async def _solve(
-    run: Run, record: RunRecord, pool: JailPool, clients: Clients, control: Control, endpoint: Endpoint | None
+    run: Run,
+    record: RunRecord,
+    pool: JailPool,
+    clients: Clients,
+    control: Control,
+    endpoint: Endpoint | None,
+    recording: Recording | None,
 ) -> RunResult:
     try:
         chosen, context = await asyncio.to_thread(_read, run, endpoint)
@@ -101,8 +132,16 @@ async def _solve(
             has_corpus=run.corpus_version_id is not None,
             run_key=run.key,
         )
-        return await solve(spec, context=context, pool=pool, client=clients.of(chosen), emit=record, control=control)
-    except LeaseLost:
+        return await solve(
+            spec,
+            context=context,
+            pool=pool,
+            client=clients.of(chosen),
+            emit=record,
+            control=control,
+            record=recording,
+        )
+    except (LeaseLost, Released):
         raise
     except (SandboxUnavailable, endpoints.UnknownEndpoint, ingest.ContextMissing, AddressRefused) as error:
         return _failed(str(error))

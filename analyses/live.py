@@ -139,6 +139,14 @@ class LiveRun:
         if self._changed or self._gone or self._advanced:
             self._soon()
 
+    async def reset(self) -> None:
+        """Forget what another process was writing: the run goes on here."""
+        if settings.REDIS_URL:
+            try:
+                await redis_of_loop().delete(_key(self.run_id))
+            except (RedisError, OSError) as error:
+                log.warning("live text of run %s could not be cleared: %s", self.run_id, error)
+
     async def flush(self) -> None:
         changed, self._changed = self._changed, set()
         gone, self._gone = self._gone, set()

@@ -217,12 +217,15 @@ class Run(models.Model):
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     reason = models.TextField(blank=True)  # a sentence for a person: why it did not end as done
     stop_requested_at = models.DateTimeField(null=True)
+    pause_requested_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
     # The lease (design.md, decision 3): who may write, and until when.
     lease_token = models.CharField(max_length=32, blank=True)
     lease_expires_at = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)  # taken up after a death, with nothing new recorded since
+    resumed_at = models.DateTimeField(null=True)  # … and when last; ``seconds`` is what it had been at work before
 
     seq = models.PositiveBigIntegerField(default=0)  # of the last write to any row of this run
     calls = models.PositiveIntegerField(default=0)
@@ -375,6 +378,7 @@ class Cell(models.Model):
     messages = models.JSONField(default=list)  # [{"role", "content", …}]: what this turn added before the reply
     reply = models.TextField(blank=True)
     reasoning = models.TextField(blank=True)
+    finish_reason = models.CharField(max_length=20, blank=True)  # of the reply; "length": it was cut
     code = models.TextField(blank=True)
     shown = models.TextField(blank=True)  # exactly what the model was told of the output
     output = models.TextField(blank=True)  # what was kept of it, where it is short
@@ -397,6 +401,7 @@ class Cell(models.Model):
     seconds = models.FloatField(default=0.0)  # of execution, waiting included
     waited = models.FloatField(default=0.0)
     variables = models.JSONField(default=list)
+    replay_differs = models.BooleanField(default=False)  # it ran again, and its output was another
     exchange = models.JSONField(
         default=list
     )  # for replay: [["ask", order, identity], ["give", order, ""], …] as they came

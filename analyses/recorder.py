@@ -17,6 +17,7 @@ from typing import Any
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from analyses.live import LiveRun, left_over
@@ -31,8 +32,18 @@ RETRY_SECONDS = 60.0  # how long a busy or cut-off database is tried again befor
 OPEN_CELLS = (Cell.Status.WRITING, Cell.Status.RUNNING, Cell.Status.WAITING)
 
 
+CHECK_SECONDS = 1.0  # a lease that was checked so lately is not checked again where nothing is to be written
+
+
 class LeaseLost(RuntimeError):
     """Another worker holds this run now, or its rows are gone: this process may not write to it any more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LetGo:
+    """The run is to be taken up again from its rows: by any worker (queued), or when a person says so (paused)."""
+
+    status: str
 
 
 class RunRecord:
@@ -49,6 +60,7 @@ class RunRecord:
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._unwritten = 0  # events put and not yet durable
+        self._checked = 0.0  # monotonic: the lease was ours
         # Owned by the writer's thread from here on.
         self._calls: dict[int, Call] = {}
         self._cells: dict[tuple[int, int], Cell] = {}
@@ -83,14 +95,14 @@ class RunRecord:
         """Return when every event so far is durable. Raises LeaseLost."""
         if self.lost:
             raise self.lost
-        if not self._unwritten:
+        if not self._unwritten and time.monotonic() - self._checked < CHECK_SECONDS:
             return
         done = self._loop.create_future()
         self._writer.put(self, None, done)
         await done
 
-    async def finish(self, result: RunResult) -> None:
-        """Write the run's end and give the lease back. Raises LeaseLost."""
+    async def finish(self, result: RunResult | LetGo) -> None:
+        """Write the run's end, or that it is let go of, and give the lease back. Raises LeaseLost."""
         self._unwritten += 1
         self._writer.put(self, result, None)
         await self.commit()
@@ -99,14 +111,31 @@ class RunRecord:
 
     def _written(self, count: int, over: Sequence[tuple[int, int, Iterable[str]]]) -> None:
         self._unwritten -= count
+        self._checked = time.monotonic()
         if self.live:
             for call, cell, whats in over:
                 self.live.drop(call, cell, whats)
             self.live.advance()
 
+    # — before the first event: on any thread —
+
+    def take_up(self) -> None:
+        """Go on with the rows that are there: those of open calls, and their cells that are not over."""
+        self._calls = {call.number: call for call in Call.objects.filter(run=self.run).exclude(status__in=ENDED)}
+        # A request that was cut off goes out once more, if it was the newest turn of its call.
+        cells = Cell.objects.filter(Q(status__in=OPEN_CELLS) | Q(replied_at=None), run=self.run)
+        self._cells = {
+            (cell.call_number, cell.number): cell
+            for cell in cells
+            if cell.call_number in self._calls and (cell.replied_at or cell.number == self._calls[cell.call_number].turns)
+        }
+        for cell in self._cells.values():
+            if cell.status == Cell.Status.STOPPED:
+                self._set(cell, status=Cell.Status.WRITING, ended_at=None)
+
     # — on the writer's thread: memory first —
 
-    def apply(self, event: events.Event | RunResult) -> None:
+    def apply(self, event: events.Event | RunResult | LetGo) -> None:
         """Change the rows in memory as this event says."""
         match event:
             case events.CallQueued():
@@ -130,8 +159,12 @@ class RunRecord:
             case events.Note():
                 call = self._calls[event.call]
                 self._set(call, notes=[*call.notes, clean(event.text)[:500]][-50:])
+            case events.CellDiffers():
+                self._set(self._cell_of(event.call, event.cell), replay_differs=True)
             case RunResult():
                 self._run_finished(event)
+            case LetGo():
+                self._set_run(status=event.status, lease_token="", lease_expires_at=None)
 
     def _set(self, row: Call | Cell, **fields: Any) -> None:
         for name, value in fields.items():
@@ -180,8 +213,23 @@ class RunRecord:
         self._born.append(call)
         self._set_run(calls=self.run.calls + 1, depth=max(self.run.depth, event.depth))
         if event.parent is not None and event.cell is not None:
-            cell = self._cells[event.parent, event.cell]
+            cell = self._cell_of(event.parent, event.cell)
             self._set(cell, children_total=cell.children_total + 1)
+
+    def _cell_of(self, call: int, number: int) -> Cell:
+        """A cell; one that is over is asked for again only where its replay strays from the record."""
+        if (call, number) in self._cells:
+            return self._cells[call, number]
+        key = (Cell, number, call)
+        changed = self._changed.get(key)
+        if changed is not None and isinstance(changed[0], Cell):
+            return changed[0]
+        return Cell.objects.defer("messages", "output", "variables").get(run=self.run, call_number=call, number=number)
+
+    def _progress(self) -> None:
+        """Something new: whoever takes the run up again does not try in vain."""
+        if self.run.attempts:
+            self._set_run(attempts=0)
 
     def _turn_started(self, event: events.TurnStarted) -> None:
         call = self._calls[event.call]
@@ -198,6 +246,7 @@ class RunRecord:
 
     def _reply_done(self, event: events.ReplyDone) -> None:
         call, cell = self._calls[event.call], self._cells[event.call, event.cell]
+        self._progress()
         runs_code = event.kind in (Cell.Kind.CODE, Cell.Kind.TOOL)
         self._set(
             cell,
@@ -206,6 +255,7 @@ class RunRecord:
             reply=clean(event.reply),
             reasoning=clean(event.reasoning),
             code=clean(event.code),
+            finish_reason=clean(event.finish_reason)[:20],
             first_token_at=event.first_token,
             replied_at=event.time,
         )
@@ -238,6 +288,7 @@ class RunRecord:
 
     def _cell_done(self, event: events.CellDone) -> None:
         call, cell = self._calls[event.call], self._cells.pop((event.call, event.cell))
+        self._progress()
         output, blob = stored_output(event.output)
         self._set(
             cell,
@@ -285,17 +336,28 @@ class RunRecord:
 
     def _run_finished(self, result: RunResult) -> None:
         now = timezone.now()
-        started = self.run.started_at or now
+        started = self.run.resumed_at or self.run.started_at or now
+        self._close_rows(result)
         self._set_run(
             status=result.status,
             reason=clean(result.reason),
             partial=result.partial,
             finished_at=now,
-            seconds=(now - started).total_seconds(),
+            seconds=self.run.seconds + (now - started).total_seconds(),
             lease_token="",
             lease_expires_at=None,
             **bounded_answer(result.answer, result.answer_name),
         )
+
+    def _close_rows(self, result: RunResult) -> None:
+        """No row outlives its run: one that could not even be taken up again leaves calls open."""
+        now = time.time()
+        for number in sorted(self._calls, reverse=True):
+            self._set(self._calls.pop(number), status=result.status, reason=clean(result.reason), finished_at=now)
+        for cell in self._cells.values():
+            if cell.status in OPEN_CELLS:
+                self._set(cell, status=Cell.Status.STOPPED, ended_at=now)
+        self._cells.clear()
 
     # — on the writer's thread: the database —
 
@@ -499,15 +561,19 @@ def close_rows(run: Run, status: str, reason: str, token: str) -> bool:
         }
         Cell.objects.filter(pk=cell.pk).update(status=Cell.Status.STOPPED, ended_at=now, seq=seq, **half)
     finished = timezone.now()
-    seconds = (finished - (run.started_at or finished)).total_seconds()
-    taken = Run.objects.filter(pk=run.pk, lease_token=token).update(
-        status=status,
-        reason=reason,
-        finished_at=finished,
-        seconds=seconds,
-        seq=seq + 1,
-        lease_token="",
-        lease_expires_at=None,
+    seconds = (finished - (run.resumed_at or run.started_at or finished)).total_seconds()
+    taken = (
+        Run.objects.filter(pk=run.pk, lease_token=token)
+        .exclude(status__in=ENDED)
+        .update(
+            status=status,
+            reason=reason,
+            finished_at=finished,
+            seconds=run.seconds + seconds,
+            seq=seq + 1,
+            lease_token="",
+            lease_expires_at=None,
+        )
     )
     if not taken:
         transaction.set_rollback(True)

@@ -33,6 +33,7 @@ from analyses import deletion, ingest, live
 from analyses.execution import Clients, execute
 from analyses.models import Run, Status
 from analyses.recorder import Writer, close_rows
+from analyses.wakeups import wake_worker
 from rlm.endpoints import Endpoint
 from rlm.engine import Control
 from sandbox import JailPool, SandboxUnavailable
@@ -43,7 +44,14 @@ LOOK_SECONDS = 0.5  # between two looks at stop requests
 SWEEP_SECONDS = 10.0
 SHUT_DOWN_SECONDS = 3.3  # for all of it: the supervisor kills after 4
 WORKER_KEY = "rlmweb:worker:{host}:{pid}"
+MOST_ATTEMPTS = 3  # to take a run up again with nothing new recorded between; then it has failed
+PAUSE_SECONDS = 60.0  # how long a paused run's requests under way may go on, before they are given up
 WORKER_EXPIRES = 15  # seconds: a worker silent for longer counts as dead
+STOPPED = "Stopped by a member."
+GIVEN_UP = (
+    f"The worker that executed this run died {MOST_ATTEMPTS} times in a row without coming any further. "
+    "All that was written is kept."
+)
 
 
 @dataclass
@@ -53,6 +61,7 @@ class _Held:
     token: str
     control: Control = field(default_factory=Control)
     done: concurrent.futures.Future[None] | None = None
+    pausing_since: float | None = None
 
 
 class Worker:
@@ -89,13 +98,20 @@ class Worker:
         return JailPool(backend=settings.SANDBOX_BACKEND, prefix=prefix, spare=spare)
 
     def close(self) -> None:
-        """End every run with all it has, then the jails. Waits for no model: a few seconds in all."""
+        """Give every run back to the queue as it is, then end the jails. Waits for no model: a few seconds in all.
+
+        A worker of the command line stops its one run: nobody else has its endpoint.
+        """
         if self._closing.is_set():
             return
         self._closing.set()
         with self._lock:
             held = list(self._held.values())
+        given_back = [pk for pk in self._held if self._serving]
         for one in held:
+            if self._serving:
+                self._loop.call_soon_threadsafe(one.control.release)
+                continue
             self._loop.call_soon_threadsafe(
                 one.control.stop, "The worker was shut down. Everything so far is kept; ask again to go on."
             )
@@ -110,6 +126,10 @@ class Worker:
         except Exception:
             log.exception("the jails did not end cleanly; the kernel ends them with this process")
         self._writer.close(timeout=left(0.3))
+        # A broker that is going away too must not hold this up: the others' sweeps find the runs all the same.
+        waking = threading.Thread(target=lambda: list(map(wake_worker, given_back)), daemon=True)
+        waking.start()
+        waking.join(timeout=left(0.2))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=left(0.1))
         self._keeper.join(timeout=left(0.1))
@@ -129,11 +149,16 @@ class Worker:
     # — runs —
 
     def take(
-        self, run_id: int, *, endpoint: Endpoint | None = None, tap: Callable[[Any], None] | None = None
+        self,
+        run_id: int,
+        *,
+        endpoint: Endpoint | None = None,
+        tap: Callable[[Any], None] | None = None,
+        orphaned: bool = False,
     ) -> concurrent.futures.Future[None] | None:
         """Claim and start a queued run; returns when it is claimed, not when it is over.
 
-        None where it is not to be had, or this worker is full.
+        None where it is not to be had, or this worker is full. ``orphaned``: claim one whose worker is gone.
         """
         token = secrets.token_hex(16)
         with self._lock:
@@ -142,7 +167,7 @@ class Worker:
             held = self._held[run_id] = _Held(token)
         run = None
         try:
-            run = claim(run_id, token, self.sandbox)
+            run = (claim_orphan if orphaned else claim)(run_id, token, self.sandbox)
         finally:
             if run is None:
                 with self._lock:
@@ -216,30 +241,55 @@ class Worker:
             held = dict(self._held)
         if not held:
             return
-        for pk, token, stop_at in Run.objects.filter(pk__in=held).values_list("pk", "lease_token", "stop_requested_at"):
+        columns = ("pk", "lease_token", "stop_requested_at", "pause_requested_at")
+        for pk, token, stop_at, pause_at in Run.objects.filter(pk__in=held).values_list(*columns):
             if token != held[pk].token:
                 continue  # not claimed yet, over, or taken: the recorder's next write finds out
             if stop_at is not None:
-                self._loop.call_soon_threadsafe(held[pk].control.stop, "Stopped by a member.")
+                self._loop.call_soon_threadsafe(held[pk].control.stop, STOPPED)
+            else:
+                self._heed_pause(held[pk], pause_at is not None)
             if renew:
                 Run.objects.filter(pk=pk, lease_token=token).update(lease_expires_at=_expiry())
 
+    def _heed_pause(self, held: _Held, wanted: bool) -> None:
+        """Let no more requests out; once none is under way, let go of the run: its jail is not held for days."""
+        control = held.control
+        if wanted and held.pausing_since is None:
+            held.pausing_since = time.monotonic()
+            self._loop.call_soon_threadsafe(control.pause)
+        elif wanted and held.pausing_since is not None and not control.released:
+            if control.quiet or time.monotonic() - held.pausing_since > PAUSE_SECONDS:
+                self._loop.call_soon_threadsafe(control.release)
+        elif not wanted and held.pausing_since is not None and not control.released:
+            held.pausing_since = None
+            self._loop.call_soon_threadsafe(control.resume)
+
     def _sweep(self) -> None:
         """Find what no message told of: queued runs, runs whose worker died, uploads left lying."""
+        # Gone on with in the very moment in which it came to rest.
+        Run.objects.filter(status=Status.PAUSED, pause_requested_at=None, lease_token="").update(status=Status.QUEUED)
         with self._lock:
             room = settings.RUNS_AT_ONCE - len(self._held)
         queued = Run.objects.filter(status=Status.QUEUED, lease_token="").order_by("created_at")
         for pk in list(queued.values_list("pk", flat=True)[: max(room, 0)]):
             self.take(pk)
         for run in Run.objects.filter(_orphaned()):
-            token = secrets.token_hex(16)
-            # Take the lease first: of two workers that sweep at once one wins.
-            if Run.objects.filter(_orphaned(), pk=run.pk).update(lease_token=token, lease_expires_at=_expiry()):
-                close_rows(
-                    run, Status.FAILED, "The worker that executed this run died. All it had written is kept.", token
-                )
+            if run.stop_requested_at is not None:
+                self._close(run, Status.STOPPED, STOPPED)
+            elif run.attempts >= MOST_ATTEMPTS:
+                self._close(run, Status.FAILED, GIVEN_UP)
+            else:
+                self.take(run.pk, orphaned=True)
         ingest.sweep()
         deletion.sweep()
+
+    def _close(self, run: Run, status: str, reason: str) -> None:
+        """End a run that nobody executes, with every row of it."""
+        token = secrets.token_hex(16)
+        # Take the lease first: of two workers that sweep at once one wins.
+        if Run.objects.filter(_orphaned(), pk=run.pk).update(lease_token=token, lease_expires_at=_expiry()):
+            close_rows(run, status, reason, token)
 
     def _say_alive(self, now: float) -> None:
         """Tell /healthz, through Redis, that this worker lives and what its sandbox is like."""
@@ -265,6 +315,17 @@ def _expiry() -> Any:
 
 def _orphaned() -> Q:
     return Q(status__in=[Status.RUNNING, Status.WAITING], lease_expires_at__lt=timezone.now())
+
+
+def claim_orphan(run_id: int, token: str, sandbox: dict[str, Any]) -> Run | None:
+    """Take over a run whose lease has run out; None where somebody else was first, or its worker woke up."""
+    taken = Run.objects.filter(_orphaned(), pk=run_id).update(
+        lease_token=token, lease_expires_at=_expiry(), attempts=F("attempts") + 1, sandbox=sandbox
+    )
+    if not taken:
+        return None
+    log.warning("run %s: its worker is gone; it is taken up here", run_id)
+    return Run.objects.select_related("corpus_version__corpus").get(pk=run_id)
 
 
 def claim(run_id: int, token: str, sandbox: dict[str, Any]) -> Run | None:

@@ -283,15 +283,14 @@ class Call:
         run = self.run
         max_tokens = max_tokens or run.reply_tokens
         if (recorded := self.next_recorded) is not None:
-            if not last and (reason := said_last(recorded.messages[-1].content if recorded.messages else "")):
-                if reason.startswith("The run's limit"):  # reached when this turn was asked for
-                    run.limit("", reason)
-                raise self.ending or Ending("limit", reason, last=True)
+            if not last:
+                self._end_as(recorded)
             self._as_recorded(recorded)
             if recorded.replied:
                 return self._reply_again(recorded)
-            if self.recorded(recorded.number + 1) is not None:  # the one failure that a call survives
+            if (later := self.recorded(recorded.number + 1)) is not None:
                 self.turn += 1
+                self._end_as(later)  # a limit cut this request off; else it was the one failure that a call survives
                 raise ModelError("context_length", "The provider refused the conversation as too long.")
         await run.control.until_running()
         await run.slots.take(self.spec.number)
@@ -310,6 +309,13 @@ class Call:
             return await self._send(number, max_tokens, tools)
         finally:
             run.slots.give()
+
+    def _end_as(self, recorded: RecordedCell) -> None:
+        """Raise the Ending at which a recorded turn was the call's last, if it was."""
+        if reason := said_last(recorded.messages[-1].content if recorded.messages else ""):
+            if reason.startswith("The run's limit"):
+                self.run.limit("", reason)
+            raise self.ending or Ending("limit", reason, last=True)
 
     def _as_recorded(self, recorded: RecordedCell) -> None:
         """Put the messages of a turn in the place of ours: they may tell of limits that were near at that time."""

@@ -45,9 +45,9 @@ CALL = (
     "queued_at", "started_at", "finished_at", "turns", *USED, "model_seconds", "exec_seconds", *ANSWER,
 )  # fmt: skip
 CELL = (
-    "call_number", "number", "kind", "status", "messages", "reply", "reasoning", "code", "shown", "output", "output_blob",
+    "call_number", "number", "kind", "status", "messages", "reply", "reasoning", "finish_reason", "code", "shown", "output", "output_blob",
     "output_chars", "shown_chars", "error", "killed", "final", *USED, "started_at", "first_token_at", "replied_at", "ended_at",
-    "seconds", "waited", "variables", "exchange",
+    "seconds", "waited", "variables", "replay_differs", "exchange",
 )  # fmt: skip
 CORPUS = ("name", "version", "documents", "characters", "bytes", "sha256")
 DOCUMENT = ("position", "title", "name", "format", "characters", "bytes", "sha256")
@@ -57,7 +57,8 @@ LEFT_OUT: dict[type[models.Model], dict[str, str]] = {
     Run: {
         "id": "of this database", "workspace": "of this instance", "number": "of this workspace", "key": "of this instance",
         "created_by": "a person of this instance", "corpus_version": "the lines corpus and document",
-        "stop_requested_at": "of the worker", "lease_token": "of the worker", "lease_expires_at": "of the worker",
+        "stop_requested_at": "of the worker", "pause_requested_at": "of the worker", "lease_token": "of the worker", "lease_expires_at": "of the worker",
+        "attempts": "of the worker", "resumed_at": "of the worker",
         "seq": "follows from the order of the lines", "imported_from": "the field origin",
         "imported_file": "of this instance", "imported_at": "of this instance",
     },

@@ -6,14 +6,12 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.utils import timezone
 
 from analyses import actions
-from analyses.models import Call, Cell, Run, Status
+from analyses.models import Call, Cell, Run
 from analyses.worker import Worker, claim
 from rlm.endpoints import Endpoint
 from tests.factories import make_run, make_workspace
@@ -147,7 +145,7 @@ def test_a_reply_cut_off_by_stop_stays_readable_and_paid_for(
     assert cell.completion_tokens > 0 and run.completion_tokens == cell.completion_tokens
 
 
-def test_a_closing_worker_gives_its_runs_back_at_once(
+def test_a_closing_worker_of_the_command_line_stops_its_run(
     scripted: Callable[..., Scripted], transactional_db: None
 ) -> None:
     one = Worker(serving=False)
@@ -196,20 +194,6 @@ def test_a_sweep_finds_what_no_message_told_of(
     run.refresh_from_db()
     assert (run.status, run.answer_display) == ("done", "hello")
     assert run.sandbox["ok"] is True
-
-
-def test_a_dead_workers_run_is_closed_by_the_sweep(transactional_db: None) -> None:
-    run = make_run(shape="running")
-    Run.objects.filter(pk=run.pk).update(lease_token="dead", lease_expires_at=timezone.now() - timedelta(seconds=60))
-    one = Worker(serving=False)
-    one.start()
-    try:
-        one._sweep()
-    finally:
-        one.close()
-    run.refresh_from_db()
-    assert run.status == Status.FAILED and "died" in run.reason
-    assert not Call.objects.filter(run=run).exclude(status__in=["done", "failed", "stopped", "limit"]).exists()
 
 
 def test_an_endpoint_that_is_gone_is_said(worker: Worker, transactional_db: None) -> None:

@@ -1,0 +1,104 @@
+"""The rows of a run as the engine replays them: what was told, answered and computed before its worker died or let go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+from django.db.models import Max, Sum
+
+from analyses import blobs
+from analyses.models import ENDED, Call, Cell, Run
+from analyses.texts import answer_of, clean
+from rlm.events import Message, Usage
+from rlm.recording import RecordedCall, RecordedCell, Recording
+from rlm.spec import Outcome
+
+
+def recording_of(run: Run) -> Recording:
+    """Read a run's record: every call, and the cells of those that are open."""
+    rows = list(Call.objects.filter(run=run).defer("answer_display", "instruction", "schema").order_by("number"))
+    calls = {row.number: _call(row) for row in rows}
+    read = cache(_blob)
+    still_open = [row.pk for row in rows if not row.ended]
+    for start in range(0, len(still_open), 500):
+        for cell in Cell.objects.filter(call__in=still_open[start : start + 500]).defer("variables"):
+            calls[cell.call_number].cells[cell.number] = _cell(cell, read)
+    known_cost = Cell.objects.filter(run=run).aggregate(sum=Sum("cost"))["sum"] or 0.0
+    return Recording(
+        calls.values(),
+        usage=Usage(run.prompt_tokens, run.completion_tokens, run.cached_tokens, cost=run.cost),
+        known_cost=known_cost,
+        seconds=seconds_at_work(run),
+        cells=run.cells,
+        depth=run.depth,
+        clean=clean,
+    )
+
+
+def seconds_at_work(run: Run) -> float:
+    """How long the run has been at work; the time from its last written moment until somebody took it up is not work."""
+    since = run.resumed_at or run.started_at
+    if since is None:
+        return run.seconds
+    begun = since.timestamp()
+    calls = Call.objects.filter(run=run).aggregate(a=Max("queued_at"), b=Max("started_at"), c=Max("finished_at"))
+    cells = Cell.objects.filter(run=run).aggregate(d=Max("started_at"), e=Max("replied_at"), f=Max("ended_at"))
+    last = max([moment for moment in (calls | cells).values() if moment is not None], default=begun)
+    return run.seconds + max(0.0, last - begun)
+
+
+def _call(row: Call) -> RecordedCall:
+    return RecordedCall(
+        number=row.number,
+        parent=row.parent_number,
+        cell=row.parent_cell,
+        identity=row.identity,
+        model=row.model,
+        started=row.started_at is not None,
+        outcome=partial(_outcome, row) if row.status in ENDED else None,
+        notes=row.notes,
+        queued_at=row.queued_at,
+        finished_at=row.finished_at,
+    )
+
+
+def _outcome(row: Call) -> Outcome:
+    return Outcome(row.status, row.reason, answer_of(row), row.answer_name, row.partial)  # type: ignore[arg-type]
+
+
+def _cell(row: Cell, read: Callable[[str], str]) -> RecordedCell:
+    replied = row.replied_at is not None
+    code = row.kind in (Cell.Kind.CODE, Cell.Kind.TOOL)
+    return RecordedCell(
+        number=row.number,
+        messages=[_message(entry, read) for entry in row.messages],
+        replied=replied,
+        kind=row.kind,  # type: ignore[arg-type]
+        reply=row.reply,
+        reasoning=row.reasoning,
+        code=row.code,
+        finish_reason=row.finish_reason or "stop",
+        usage=Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.reasoning_tokens, row.cost),
+        done=replied and code and row.status in (Cell.Status.DONE, Cell.Status.ERROR),
+        shown=row.shown,
+        output=read(row.output_blob) if row.output_blob else row.output,
+        output_chars=row.output_chars,
+        error=row.error,
+        killed=row.killed,
+        final=row.final,
+        seconds=row.seconds,
+        differs=row.replay_differs,
+        exchange=[(str(kind), int(order), str(text)) for kind, order, text in row.exchange],
+    )
+
+
+def _message(entry: dict[str, Any], read: Callable[[str], str]) -> Message:
+    content = read(entry["blob"]) if "blob" in entry else entry["content"]
+    extra = {k: v for k, v in entry.items() if k not in ("role", "content", "blob", "chars", "head")}
+    return Message(entry["role"], content, extra)
+
+
+def _blob(sha: str) -> str:
+    return blobs.read(sha).decode()
