@@ -1,0 +1,68 @@
+"""A database and blobs of their own, and worker processes over them that can be killed."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+OURS = ("RLMWEB_", "OPENAI_", "DJANGO_", "PYTEST_", "REDIS_", "DATABASE_")
+
+
+class Household:
+    def __init__(self, data: Path, base_url: str, **environment: str) -> None:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        self.environment = clean | environment
+        self.environment |= {"RLMWEB_DATA": str(data), "OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": "k"}
+        self.data = data
+        self.workers: list[subprocess.Popen[str]] = []
+        self._call(PROJECT / "manage.py", "migrate", "--verbosity", "0")
+
+    def _call(self, *words: Any) -> str:
+        command = [sys.executable, *map(str, words)]
+        done = subprocess.run(command, cwd=PROJECT, env=self.environment, check=True, stdout=subprocess.PIPE, text=True)
+        return done.stdout
+
+    def ask(self, question: str) -> int:
+        return int(self._call("-m", "tests.chaos.process", "ask", question).split()[-1])
+
+    def start_worker(self) -> subprocess.Popen[str]:
+        """Start a worker and wait until it sweeps."""
+        command = [sys.executable, "-m", "tests.chaos.process", "worker"]
+        worker = subprocess.Popen(command, cwd=PROJECT, env=self.environment, stdout=subprocess.PIPE, text=True)
+        self.workers.append(worker)
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+        return worker
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        [file] = list(self.data.rglob("*.sqlite3"))
+        with sqlite3.connect(file, timeout=10) as database:
+            found = database.execute(query).fetchall()
+        database.close()
+        return found
+
+    def wait(self, condition: Callable[[], bool], seconds: float = 60) -> float:
+        """Wait until it holds; return how long that took."""
+        begun = time.monotonic()
+        while not condition():
+            if time.monotonic() - begun > seconds:
+                raise TimeoutError(
+                    f"waited {seconds:g} s in vain: {self.rows('select status, reason from analyses_run')}"
+                )
+            time.sleep(0.05)
+        return time.monotonic() - begun
+
+    def close(self) -> None:
+        for worker in self.workers:
+            if worker.poll() is None:
+                worker.kill()
+            worker.wait(10)
+            if worker.stdout is not None:
+                worker.stdout.close()

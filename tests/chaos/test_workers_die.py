@@ -1,0 +1,87 @@
+"""Real processes, really killed: the quick part of the proof that a run outlives its worker."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.household import Household
+from tests.scripted.fixture import Scripted, scripted, scripted_server
+
+__all__ = ["scripted", "scripted_server"]
+
+pytestmark = pytest.mark.firejail
+
+SUM = (
+    "```repl\nparts = await batch_llm_query(*[llm_query('x' * n, 'how long?') for n in range(1, 7)])\nprint(parts)\n```"
+)
+SCRIPT = {
+    "rules": [
+        {
+            "match": "# Instruction\nhow long",
+            "turn": 0,
+            "reply": {"text": "```repl\nn = len(context)\n```", "delay": 0.3},
+        },
+        {"match": "# Instruction\nhow long", "reply": {"text": "```repl\nFINAL(n)\n```", "delay": 0.3}},
+        {"turn": 0, "reply": SUM},
+        {"turn": 1, "reply": {"text": "```repl\nFINAL([sum(parts), parts])\n```", "delay": 0.3}},
+    ]
+}
+
+
+@pytest.fixture
+def household(tmp_path: Path, scripted: Callable[..., Scripted]) -> Iterator[tuple[Household, Scripted]]:
+    server = scripted(SCRIPT)
+    # A lease as short as it may be: these tests wait for it.
+    one = Household(tmp_path, server.base_url, RLMWEB_LEASE_SECONDS="3", RLMWEB_SANDBOX_SPARE="0")
+    yield one, server
+    one.close()
+
+
+@pytest.mark.parametrize("replies", [1, 9])
+def test_a_killed_workers_run_goes_on_in_another(household: tuple[Household, Scripted], replies: int) -> None:
+    house, server = household
+    house.ask("How long are they?")
+    first = house.start_worker()
+    answered = "select count(*) from analyses_cell where replied_at is not null"
+    house.wait(lambda: house.rows(answered)[0][0] >= replies)
+    first.send_signal(signal.SIGKILL)
+    first.wait(10)
+    kept, asked = house.rows(answered)[0][0], server.stats()["requests"]
+    house.start_worker()
+    house.wait(lambda: house.rows("select status from analyses_run") != [("running",)])
+    [(status, reason, answer, calls, token)] = house.rows(
+        "select status, reason, answer_display, calls, lease_token from analyses_run"
+    )
+    assert (status, reason, json.loads(answer)) == ("done", "", [21, [1, 2, 3, 4, 5, 6]])
+    assert (calls, token) == (7, "")
+    assert server.stats()["requests"] - asked == 14 - kept  # what was answered and written down is not asked again
+    identities = house.rows("select identity from analyses_call")
+    assert len(set(identities)) == len(identities) == 7
+    assert house.rows("select count(*) from analyses_call where status != 'done'") == [(0,)]
+    assert house.rows("select count(*) from analyses_cell where status != 'done'") == [(0,)]
+
+
+def test_a_worker_that_hung_past_its_lease_neither_writes_nor_pays(household: tuple[Household, Scripted]) -> None:
+    house, server = household
+    house.ask("How long are they?")
+    first = house.start_worker()
+    house.wait(lambda: house.rows("select count(*) from analyses_cell where replied_at is not null")[0][0] >= 2)
+    first.send_signal(signal.SIGSTOP)
+    try:
+        house.start_worker()
+        house.wait(lambda: house.rows("select status from analyses_run") != [("running",)])
+    finally:
+        first.send_signal(signal.SIGCONT)
+    rows = house.rows("select * from analyses_call order by id"), house.rows("select * from analyses_cell order by id")
+    asked = server.stats()["requests"]
+    house.ask("And another?")  # when it is done, both have looked around since
+    house.wait(lambda: house.rows("select status from analyses_run order by id")[-1] == ("done",))
+    first_run = "run_id = (select min(id) from analyses_run)"
+    assert house.rows(f"select * from analyses_call where {first_run} order by id") == rows[0]
+    assert house.rows(f"select * from analyses_cell where {first_run} order by id") == rows[1]
+    assert server.stats()["requests"] - asked == 14
