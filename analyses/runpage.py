@@ -61,6 +61,8 @@ class RunState:
     def word(self) -> str:
         if self.run.stop_requested_at and not self.run.ended:
             return "Stopping"
+        if self.run.pause_requested_at and not self.run.ended and self.run.status != Status.PAUSED:
+            return "Pausing"
         return WORDS[Status(self.run.status)]
 
     @property
@@ -82,6 +84,10 @@ class RunState:
             return (f"{run.reason} " if run.reason else "") + ", ".join(parts)
         if run.stop_requested_at:
             return "The worker ends what is under way and keeps everything so far."
+        if run.status == Status.PAUSED:
+            return "It rests. Everything so far is kept; it goes on from here when you say so."
+        if run.pause_requested_at:
+            return "No further request goes out; it rests when those under way have come back."
         if run.status == Status.QUEUED:
             return "Waits for a worker to take it."
         if cell is None:

@@ -1,6 +1,8 @@
-"""A run's page for members of its workspace, and the stop button."""
+"""A run's page for members of its workspace, and its buttons: stop, pause, go on."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -39,9 +41,26 @@ def run_detail(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
 @login_required
 @require_POST
 def run_stop(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
+    return _told(request, workspace, key, actions.stop_run)
+
+
+@login_required
+@require_POST
+def run_pause(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
+    return _told(request, workspace, key, actions.pause_run)
+
+
+@login_required
+@require_POST
+def run_resume(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
+    return _told(request, workspace, key, actions.resume_run)
+
+
+def _told(request: HttpRequest, workspace: str, key: str, tell: Callable[[Run], None]) -> HttpResponse:
+    """What a button on the page tells a run; the page changes when its rows do."""
     member = membership(request, workspace)
     runs = Run.objects.visible_to(request.user).select_related("workspace")
     run: Run = get_object_or_404(runs, workspace=member.workspace_id, key=key)
     demand(member, May.ASK)
-    actions.stop_run(run)
+    tell(run)
     return HttpResponse(status=204) if request.htmx else redirect(run)  # type: ignore[attr-defined]

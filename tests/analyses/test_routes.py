@@ -83,6 +83,8 @@ RULES: dict[str, Rule] = {
     "run-list": see,
     "run-detail": see,
     "run-stop": Rule(write=EDITORS),
+    "run-pause": Rule(write=EDITORS),
+    "run-resume": Rule(write=EDITORS),
     "run-answer": part,
     "call-cells": see,
     "call-path": part,

@@ -207,3 +207,29 @@ def test_inspector_shows_variables_and_the_messages_sent_at_a_turn() -> None:
     assert cast.get(cast.alice, "c/1/inspect").status_code == 200
     assert cast.get(cast.alice, "c/1/99/inspect").status_code == 404
     assert cast.get(cast.charlie, "c/1/2/inspect").status_code == 404
+
+
+def test_pause_and_go_on_are_for_who_may_edit() -> None:
+    cast = Cast("running")
+    pause, resume = (reverse(name, args=[cast.workspace.slug, cast.run.key]) for name in ("run-pause", "run-resume"))
+    assert b"Go on" not in cast.get(cast.bob).content
+    for url in (pause, resume):
+        assert cast.client(cast.charlie).post(url).status_code == 404
+        assert cast.client(cast.bob).post(url).status_code == 403
+        assert cast.client(cast.alice).get(url).status_code == 405
+    assert cast.client(cast.alice).post(pause).status_code == 302
+    assert Run.objects.get(pk=cast.run.pk).pause_requested_at
+    assert b"Pausing" in cast.get(cast.alice).content
+    Run.objects.filter(pk=cast.run.pk).update(status="paused", lease_token="")
+    assert b"It rests" in cast.get(cast.alice).content
+    assert cast.client(cast.alice).post(resume).status_code == 302
+    run = Run.objects.get(pk=cast.run.pk)
+    assert (run.status, run.pause_requested_at) == ("queued", None)
+
+
+def test_a_cell_whose_replay_differs_says_so() -> None:
+    cast = Cast("running")
+    said = b"It ran again when the run was taken up"
+    assert said not in cast.get(cast.alice).content
+    cast.run.cell_set.filter(status="done").update(replay_differs=True)
+    assert said in cast.get(cast.alice).content
