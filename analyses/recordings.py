@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -34,7 +35,16 @@ def recording_of(run: Run) -> Recording:
         cells=run.cells,
         depth=run.depth,
         clean=clean,
+        notes=_files(run) if run.strategy == "codeact_files" else (),
     )
+
+
+def _files(run: Run) -> list[tuple[str, str]]:
+    """What was written to the run's files, in order."""
+    found = []
+    for exchange in Cell.objects.filter(run=run).order_by("ended_at").values_list("exchange", flat=True):
+        found += [json.loads(text) for kind, _, text in exchange if kind == "write"]
+    return [(name, text) for name, text in found]
 
 
 def seconds_at_work(run: Run) -> float:

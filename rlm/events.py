@@ -165,7 +165,7 @@ class CellDone:
     variables: Sequence[dict[str, Any]] = ()  # name, type, size, preview
     exchange: Sequence[
         tuple[str, int, str]
-    ] = ()  # for replay, as they came: ("ask", order, identity), ("give", order, ""), ("tell", order, JSON of what budget() said)
+    ] = ()  # for replay, as they came: ("ask", order, identity), ("give", order, ""), ("tell", order, JSON of what the host itself said), ("write", order, JSON of a file's name and text)
 
 
 @dataclass(frozen=True)

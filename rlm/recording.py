@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -90,6 +89,7 @@ class Recording:
     def __init__(
         self, calls: Iterable[RecordedCall] = (), *, usage: Usage | None = None, known_cost: float | None = None,
         seconds: float = 0.0, cells: int = 0, depth: int = 0, clean: Callable[[str], str] = str,
+        notes: Sequence[tuple[str, str]] = (),
     ) -> None:  # fmt: skip
         self.calls = {call.number: call for call in calls}
         self.usage = usage or Usage()
@@ -97,6 +97,7 @@ class Recording:
         self.seconds = seconds  # the run was at work
         self.cells = cells  # of the kinds that count
         self.depth = depth
+        self.notes = notes  # (name, text) as strategy codeact_files wrote them, in order
         self.clean = clean  # what the record does to a text that it keeps
         self._by_identity = {call.identity: call for call in self.calls.values()}
         self._taken: set[int] = set()
@@ -159,14 +160,14 @@ class Exchange:
         self._done = [False] * len(steps)
         self._first = 0  # the first step that has not come yet
         self._at: dict[tuple[str, str], int] = {}
-        self._tells: deque[tuple[int, str]] = deque()
+        self._tells: dict[int, tuple[int, str]] = {}  # by order
         for place, (kind, order, text) in enumerate(steps):
             if kind == "ask":
                 self._at["ask", text] = place
             elif kind == "give":
                 self._at["give", asked.get(order, "")] = place
             elif kind == "tell":
-                self._tells.append((place, text))
+                self._tells[order] = (place, text)
             else:
                 self._done[place] = True
         self._waiting: dict[int, asyncio.Future[None]] = {}
@@ -184,11 +185,11 @@ class Exchange:
         """Its answer goes out."""
         self._pass(self._at.get(("give", identity)))
 
-    def tell(self) -> str | None:
-        """Return what the next question about the budget was told, as JSON; None where no more is recorded."""
-        if not self._tells:
+    def tell(self, order: int) -> str | None:
+        """Return what a question to the host itself was told, as JSON; None where that is not recorded."""
+        if order not in self._tells:
             return None
-        place, text = self._tells.popleft()
+        place, text = self._tells[order]
         self._pass(place)
         return text
 

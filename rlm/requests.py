@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rlm.cellcall import CellCall
 
 LARGE = 20_000  # characters; a context that is smaller may go down unchanged
+TOLD = 200_000  # characters of what a cell was told, kept for a replay; a longer file is read again as it is then
 CHILDREN = {"llm_query", "rlm_query", "sub_agent", "llm_complete"}
 
 
@@ -68,15 +69,25 @@ class Requests:
                 raise HostError(self.closed)
             return await self._child(request)
         try:
-            if request.name == "budget" and self._again is not None and (said := self._again.tell()) is not None:
-                self.exchange.append(("tell", request.order, said))
+            if self._again is not None and (said := self._again.tell(request.order)) is not None:
                 return Value.of(json.loads(said))
+            if self._told and request.name == "write_file":
+                return Value.of(None)  # it stands among the run's files, or what was written over it since
             found = self._plain(request)
-            if request.name == "budget":  # never the same twice: a replay has to be told what it was
-                self.exchange.append(("tell", request.order, json.dumps(found)))
+            self._remember(request, found)
             return Value.of(found)
         except FileError as error:
             raise HostError(str(error)) from None
+
+    def _remember(self, request: HostRequest, found: Any) -> None:
+        """What is not the same at another time has to be told to a replay, and files outlive the call that wrote them."""
+        if request.name == "write_file" and request.context is not None:
+            note = json.dumps([str(request.options.get("name", "")), request.context.python()])
+            self.exchange.append(("write", request.order, note))
+            return
+        said = json.dumps(found)
+        if len(said) <= TOLD:
+            self.exchange.append(("tell", request.order, said))
 
     def _plain(self, request: HostRequest) -> Any:
         call, run = self._call, self._call.run

@@ -56,6 +56,8 @@ class Run:
         self.ledger.carry(self.record.usage, self.record.known_cost)
         self.slots = Slots(spec.limits.calls_in_flight)
         self.files = Files()
+        for name, text in self.record.notes:
+            self.files.write(name, text)
         self.dialect = spec.dialect or self.endpoint.dialect
         self.window = self.endpoint.window
         self.key = spec.run_key or f"run-{id(self)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -59,7 +60,9 @@ def recording_of(events: Sequence[Event]) -> Recording:
                 )  # fmt: skip
             case CellDiffers():
                 _set(calls, event, differs=True)
-    return Recording(calls.values(), usage=usage, cells=cells, depth=depth)
+    steps = [step for event in events if isinstance(event, CellDone) for step in event.exchange]
+    notes = [tuple(json.loads(text)) for kind, _, text in steps if kind == "write"]
+    return Recording(calls.values(), usage=usage, cells=cells, depth=depth, notes=notes)
 
 
 def _set(calls: dict[int, RecordedCall], event: Any, **fields: Any) -> None:

@@ -286,3 +286,23 @@ async def test_a_run_let_go_of_tells_no_more(run: Run, pool: Any, scripted: Call
         await asyncio.wait_for(task, 2)
     await model.close()
     assert isinstance(told.events[-1], TurnStarted)
+
+
+async def test_files_written_before_the_cut_are_there_after_it(run: Run, scripted: Callable[..., Scripted]) -> None:
+    script = {
+        "rules": [
+            {
+                "match": "# Task\nWrite b",
+                "turn": 0,
+                "reply": cell("write_file('b', 'by the child')\nwrite_file('a', 'new')"),
+            },
+            {"match": "# Task\nWrite b", "reply": "Written."},
+            {"turn": 0, "reply": cell("write_file('a', 'old')\nprint(read_file('a'), list_files())")},
+            {"turn": 1, "reply": cell("print(await sub_agent('Write b'))")},
+            {"turn": 2, "reply": cell("print(read_file('a'), read_file('b'), list_files())")},
+            {"reply": "Done."},
+        ]
+    }
+    whole = await cut_everywhere(run, scripted, script, strategy="codeact_files", step=2)
+    outputs = [e.output for e in whole if isinstance(e, CellDone) and e.call == 1]
+    assert outputs[0] == "old ['a']\n" and outputs[2] == "new by the child ['a', 'b']\n"
