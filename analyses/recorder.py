@@ -127,7 +127,8 @@ class RunRecord:
         self._cells = {
             (cell.call_number, cell.number): cell
             for cell in cells
-            if cell.call_number in self._calls and (cell.replied_at or cell.number == self._calls[cell.call_number].turns)
+            if cell.call_number in self._calls
+            and (cell.replied_at or cell.number == self._calls[cell.call_number].turns)
         }
         for cell in self._cells.values():
             if cell.status == Cell.Status.STOPPED:

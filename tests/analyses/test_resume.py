@@ -300,3 +300,36 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
+
+
+async def test_a_request_that_was_cut_off_goes_out_again_in_its_own_row(transactional_db: None) -> None:
+    from asgiref.sync import sync_to_async
+
+    from analyses.recorder import Writer
+    from rlm import events
+
+    @sync_to_async
+    def started() -> Run:
+        run = make_run()
+        Run.objects.filter(pk=run.pk).update(lease_token="mine", status="running")
+        run.refresh_from_db()
+        call = Call.objects.create(
+            run=run, number=1, kind="root", queued_at=1.0, status="running", born=1, seq=1, turns=1
+        )
+        Cell.objects.create(
+            run=run, call=call, call_number=1, number=1, status="stopped", reply="wor", started_at=1.0, ended_at=2.0,
+            completion_tokens=5, born=2, seq=2,
+        )  # fmt: skip
+        return run
+
+    run = await started()
+    writer = Writer()
+    record = RunRecord(run, writer)
+    await sync_to_async(record.take_up)()
+    await record.commit()
+    assert (await Cell.objects.aget(run=run)).status == "writing"
+    record(events.ReplyDone(1, 1, "code", "word", "", "x = 1", events.Usage(1, 7), time.time()))
+    await record.commit()
+    cell = await Cell.objects.aget(run=run)
+    assert (cell.status, cell.reply, cell.completion_tokens, cell.ended_at) == ("running", "word", 12, None)
+    await sync_to_async(writer.close)()

@@ -306,3 +306,23 @@ async def test_files_written_before_the_cut_are_there_after_it(run: Run, scripte
     whole = await cut_everywhere(run, scripted, script, strategy="codeact_files", step=2)
     outputs = [e.output for e in whole if isinstance(e, CellDone) and e.call == 1]
     assert outputs[0] == "old ['a']\n" and outputs[2] == "new by the child ['a', 'b']\n"
+
+
+async def test_a_request_that_a_limit_cut_off_is_not_taken_for_a_refusal(
+    run: Run, scripted: Callable[..., Scripted]
+) -> None:
+    script = {
+        "rules": [
+            {"match": "This is your last turn", "reply": cell("FINAL(['so far', n])")},
+            {"turn": 0, "reply": cell("n = 1")},
+            {"reply": {"text": "word " * 400, "piece": 20, "pause": 0.05}},
+        ]
+    }
+    limits = {"run_seconds": 1.5}
+    _, whole = await run(scripted(script), limits=limits)
+    assert whole[-1].status == "limit" and whole[-1].answer.python() == ["so far", 1]
+    for most in range(len(whole) - 4, len(whole)):
+        server = scripted(script)
+        result, after = await run(server, whole[:most], limits=limits)
+        assert (result.status, result.answer.python()) == ("limit", ["so far", 1]), f"cut after {most}"
+        assert not [e for e in after if isinstance(e, ReplyDone) and e.kind == "compaction"]
