@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
@@ -58,10 +59,15 @@ def stored_output(output: str) -> tuple[str, str]:
         return f"{output[:half]}\n… not kept: the store is full …\n{output[-half:]}", ""
 
 
-@lru_cache(maxsize=256)
 def _blob_of(text: str) -> str:
-    """System prompts are the same in a thousand calls: they are hashed and stored once."""
-    return blobs.put(text.encode())
+    """A long message's blob. System prompts are the same in a thousand calls: hashed again, stored once."""
+    sha = _sha_of(text)
+    return sha if blobs.exists(sha) else blobs.put(text.encode())
+
+
+@lru_cache(maxsize=256)
+def _sha_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def stored_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:

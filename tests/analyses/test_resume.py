@@ -30,7 +30,6 @@ LOST = "as if this process were gone"
 @pytest.fixture(autouse=True)
 def own_blobs() -> None:
     """Every test has a store of its own: what one has put there is not in the next."""
-    texts._blob_of.cache_clear()
 
 
 @pytest.fixture

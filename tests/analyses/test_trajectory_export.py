@@ -46,7 +46,6 @@ def objects(data: bytes) -> list[dict[str, Any]]:
 @pytest.fixture(autouse=True)
 def own_blobs() -> None:
     """Each test has a store of its own: what is remembered of another one's is wrong."""
-    texts._blob_of.cache_clear()
 
 
 @pytest.fixture

@@ -34,7 +34,6 @@ USAGE = {
 
 @pytest.fixture
 def workspace(db: None) -> Workspace:
-    texts._blob_of.cache_clear()  # each test has a store of its own
     return make_workspace()
 
 
