@@ -11,7 +11,7 @@ import pytest
 from django.db.models import F
 from django.utils import timezone
 
-from analyses import actions, texts
+from analyses import actions
 from analyses.models import Call, Cell, Run
 from analyses.recorder import LeaseLost, RunRecord
 from analyses.texts import answer_of
@@ -25,11 +25,6 @@ from tests.scripted.fixture import Scripted
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.firejail]
 
 LOST = "as if this process were gone"
-
-
-@pytest.fixture(autouse=True)
-def own_blobs() -> None:
-    """Every test has a store of its own: what one has put there is not in the next."""
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from django.core.management import call_command
 
-from analyses import blobs, texts
+from analyses import blobs
 from analyses.models import Call, Cell, Corpus, CorpusVersion, Document, Run
 from analyses.texts import answer_of, bounded_answer, clean, stored_messages
 from analyses.trajectory import html, jsonl, notebook
@@ -41,11 +41,6 @@ def again(run: Run, data: bytes, **limits: int) -> Outcome:
 
 def objects(data: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in data.splitlines()]
-
-
-@pytest.fixture(autouse=True)
-def own_blobs() -> None:
-    """Each test has a store of its own: what is remembered of another one's is wrong."""
 
 
 @pytest.fixture

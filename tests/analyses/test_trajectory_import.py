@@ -12,7 +12,7 @@ import pytest
 from django.core.management import call_command
 from django.urls import reverse
 
-from analyses import blobs, texts
+from analyses import blobs
 from analyses.models import Call, Cell, Run
 from analyses.texts import answer_of
 from analyses.trajectory import jsonl
