@@ -215,7 +215,7 @@ def test_a_serving_worker_that_closes_gives_its_runs_back_as_they_are(
     wait_for(lambda: server.stats()["requests"] == 2)
     begun = time.monotonic()
     one.close()
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < 30
     run.refresh_from_db()
     assert (run.status, run.lease_token, run.reason, run.attempts) == ("queued", "", "", 0)
     assert Call.objects.get(run=run).status == "running"

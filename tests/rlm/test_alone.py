@@ -39,7 +39,7 @@ async def test_large_data_goes_down_and_comes_back_by_reference(ask: Ask) -> Non
     told = await ask(script, context=text)
     assert told.result.status == "done", told.result
     assert told.answer == text[1:]
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 30
     assert max(len(str(r["messages"])) for r in told.server.log()) < 20_000
 
 

