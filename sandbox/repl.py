@@ -194,7 +194,8 @@ class Repl:
         if self._rows is not None and not self._rows.done():
             self._rows.set_result([])
         self._requests.cancel()
-        self._jail.forget(self._number)
+        # Its exit is still to be heard of, or who waits for a kill to be confirmed would take the jail for dead.
+        self._exit.add_done_callback(lambda _: self._jail.forget(self._number))
         self._loop.call_soon(self._output.close)  # after a waiting run() has drained it
 
     # what comes from the REPL
