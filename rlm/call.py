@@ -38,8 +38,6 @@ T = TypeVar("T")
 
 MESSAGE_TOKENS = 16  # allowed for the envelope of one message
 LAST_BYTES = 6_000  # of the message that asks for a partial answer
-DISPLAY_CHARS = 20_000  # of an answer, in the event that tells of it
-BIG = 1 << 20  # bytes; what reads a larger value whole is done in a thread
 
 
 class Call:
@@ -110,7 +108,7 @@ class Call:
             self.run.closed(self)
             if self.record is not None:
                 self.run.close_left_behind(self.spec.number)
-            await self._tell_end(outcome)
+            self._tell_end(outcome)
         return outcome
 
     def end(self, ending: Ending) -> None:
@@ -183,21 +181,11 @@ class Call:
             self._at_work = True
             self.run.slots.recall()
 
-    async def _tell_end(self, outcome: Outcome) -> None:
-        display: Any = None
-        answer = outcome.answer
-        if answer is not None:
-            try:
-                if answer.nbytes > BIG:
-                    display = await asyncio.to_thread(answer.plain, max_chars=DISPLAY_CHARS)
-                else:
-                    display = answer.plain(max_chars=DISPLAY_CHARS)
-            except Exception as error:  # a value is made by a cell: whatever is wrong with it must not end the run
-                display = f"[an answer that cannot be shown: {type(error).__name__}]"
+    def _tell_end(self, outcome: Outcome) -> None:
         self.run.emit(
             CallFinished(
                 self.spec.number, outcome.status, outcome.reason, outcome.answer, outcome.answer_name,
-                outcome.partial, time.time(), display,
+                outcome.partial, time.time(),
             )
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ from rlm.cellcall import CellCall
 from rlm.direct import opening
 from rlm.parsing import parse, split_thinking
 from rlm.prompts import system_prompt
-from rlm.replies import ModelError, ModelReply
+from rlm.replies import ModelReply
 from rlm.run import Run
 from rlm.schemas import problems
 from rlm.spec import CallSpec, Ending, Outcome
@@ -34,7 +34,7 @@ class CodeactCall(CellCall):
         self.add("user", await opening(self))
         while True:
             self.check_turns()
-            reply = await self._next_reply()
+            reply = await compaction.next_reply(self)
             parsed = parse(reply.text)
             cut = reply.finish_reason == "length" and (parsed.unclosed or not parsed.code)
             code = "" if cut else parsed.code
@@ -59,18 +59,6 @@ class CodeactCall(CellCall):
         self.tell_reply(reply, "reply")
         text = parse(reply.text).prose
         return Outcome(ending.status, ending.reason, Value.of(answer_of(text)) if text else None, "", bool(text))
-
-    async def _next_reply(self) -> ModelReply:
-        if compaction.is_due(self):
-            await compaction.compact(self)
-        try:
-            return await self.ask()
-        except ModelError as error:
-            if error.kind != "context_length":
-                raise
-            self.note(str(error))
-        await compaction.compact(self, refused=True)
-        return await self.ask()
 
     async def _run(self, code: str) -> None:
         result = await self.run_cell(code)

@@ -69,3 +69,17 @@ async def _from_a_digest(call: Call) -> ModelReply:
 
 def is_too_long(call: Call) -> bool:
     return call.estimate > call.run.window - call.run.reply_tokens
+
+
+async def next_reply(call: Call) -> ModelReply:
+    """Ask for the next turn; compact first where that is due, or where the endpoint finds the request too long."""
+    if is_due(call):
+        await compact(call)
+    try:
+        return await call.ask()
+    except ModelError as error:
+        if error.kind != "context_length":
+            raise
+        call.note(str(error))
+    await compact(call, refused=True)
+    return await call.ask()

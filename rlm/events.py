@@ -186,7 +186,6 @@ class CallFinished:
     answer_name: str  # the variable or expression it was returned from, "" if it was written out
     partial: bool  # what was in the REPL when a limit was reached
     time: float
-    answer_display: Any = None  # JSON-like, bounded
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from rlm.events import CellKind
 from rlm.parsing import Parsed, final_expression, parse, split_thinking
 from rlm.probe import clip, probe
 from rlm.prompts import system_prompt
-from rlm.replies import ModelError, ModelReply
+from rlm.replies import ModelReply
 from rlm.run import Run
 from rlm.schemas import problems
 from rlm.spec import CallSpec, Ending, Outcome
@@ -38,7 +38,7 @@ class RecursiveCall(CellCall):
         self.add("user", await self._first_message())
         while True:
             self.check_turns()
-            reply = await self._next_reply()
+            reply = await compaction.next_reply(self)
             outcome = await self._take(reply)
             if outcome is not None:
                 return outcome
@@ -81,18 +81,6 @@ class RecursiveCall(CellCall):
         return "\n\n".join(parts)
 
     # a turn
-
-    async def _next_reply(self) -> ModelReply:
-        if compaction.is_due(self):
-            await compaction.compact(self)
-        try:
-            return await self.ask()
-        except ModelError as error:
-            if error.kind != "context_length":
-                raise
-            self.note(str(error))
-        await compaction.compact(self, refused=True)
-        return await self.ask()
 
     async def _take(self, reply: ModelReply) -> Outcome | None:
         """Do what a reply says; return the outcome where that ends the call."""
