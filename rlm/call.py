@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 MESSAGE_TOKENS = 16  # allowed for the envelope of one message
 LAST_BYTES = 6_000  # of the message that asks for a partial answer
+BIG = 1 << 20  # bytes; what reads a larger value whole is done in a thread
 
 
 class Call:
