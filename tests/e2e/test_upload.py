@@ -196,7 +196,8 @@ def test_large_file_goes_on_at_the_byte_where_it_was_cut(
     again.set_input_files("#id_files", large)
     again.wait_for_url("**/corpora/*/", timeout=40_000)
     context.close()
-    assert offsets[0] == "0" and went[0] == str(8 << 20)
+    # A retry that was under way as the page closed may have brought some more bytes; none that came is sent again.
+    assert offsets[0] == "0" and int(went[0]) >= 8 << 20
     document = Corpus.objects.get().latest.documents.get()  # type: ignore[union-attr]
     assert blobs.read(document.original) == large.read_bytes()
 
