@@ -249,6 +249,13 @@ class Run(models.Model):
     partial = models.BooleanField(default=False)
     sandbox = models.JSONField(default=dict)  # what the jail's self-test said
 
+    # A fork: another run up to a cell, and on from there (docs/decisions/0003). What it took over is not its own usage.
+    forked_from = models.ForeignKey("self", models.SET_NULL, null=True, related_name="forks")
+    fork = models.JSONField(default=dict)  # {"run", "kind", "call", "cell", "changed", …}: analyses/forking.py
+    reused = models.JSONField(
+        default=dict
+    )  # {"calls", "cells", "cost", tokens …}: counted there, not in the columns above
+
     # A run that came in as a log (docs/trajectory.md): it has ended, and nobody writes to it or executes it.
     imported_from = models.CharField(max_length=20, blank=True)  # the log's format; "" for a run of this instance
     imported_file = models.CharField(max_length=200, blank=True)
@@ -332,6 +339,8 @@ class Call(models.Model):
     answer_shape = models.CharField(max_length=160, blank=True)
     partial = models.BooleanField(default=False)
 
+    reused_at = models.FloatField(null=True)  # when a fork took it over, as it ended in the run it was forked from
+
     born = models.PositiveBigIntegerField()  # seq of its insert
     seq = models.PositiveBigIntegerField()  # seq of its last write
 
@@ -402,6 +411,8 @@ class Cell(models.Model):
     waited = models.FloatField(default=0.0)
     variables = models.JSONField(default=list)
     replay_differs = models.BooleanField(default=False)  # it ran again, and its output was another
+    reused = models.BooleanField(default=False)  # a fork took its reply over: no request was paid for
+    edited = models.BooleanField(default=False)  # a person changed its code; the reply is as the model wrote it
     exchange = models.JSONField(
         default=list
     )  # for replay: [["ask", order, identity], ["give", order, ""], …] as they came

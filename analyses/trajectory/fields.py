@@ -37,18 +37,19 @@ USED = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens
 RUN = (
     "question", "strategy", "dialect", "endpoint", "root_model", "child_model", "limits", "seed", "status", "reason",
     "created_at", "started_at", "finished_at", "calls", "cells", "depth", "failed_calls", "prompt_tokens",
-    "completion_tokens", "cached_tokens", "cost", "seconds", *ANSWER, "sandbox",
+    "completion_tokens", "cached_tokens", "cost", "seconds", *ANSWER, "sandbox", "fork", "reused",
 )  # fmt: skip
 CALL = (
     "number", "parent_number", "parent_cell", "order", "depth", "kind", "identity", "strategy", "model", "dialect", "title",
     "instruction", "schema", "context_type", "context_shape", "context_chars", "context_digest", "status", "reason", "notes",
-    "queued_at", "started_at", "finished_at", "turns", *USED, "model_seconds", "exec_seconds", *ANSWER,
+    "queued_at", "started_at", "finished_at", "turns", *USED, "model_seconds", "exec_seconds", *ANSWER, "reused_at",
 )  # fmt: skip
 CELL = (
     "call_number", "number", "kind", "status", "messages", "reply", "reasoning", "finish_reason", "code", "shown", "output", "output_blob",
     "output_chars", "shown_chars", "error", "killed", "final", *USED, "started_at", "first_token_at", "replied_at", "ended_at",
-    "seconds", "waited", "variables", "replay_differs", "exchange",
+    "seconds", "waited", "variables", "replay_differs", "exchange", "reused", "edited",
 )  # fmt: skip
+ADDED = {"fork", "reused", "reused_at", "edited"}  # since the first files of this version, which lack them
 CORPUS = ("name", "version", "documents", "characters", "bytes", "sha256")
 DOCUMENT = ("position", "title", "name", "format", "characters", "bytes", "sha256")
 
@@ -61,6 +62,7 @@ LEFT_OUT: dict[type[models.Model], dict[str, str]] = {
         "attempts": "of the worker", "resumed_at": "of the worker",
         "seq": "follows from the order of the lines", "imported_from": "the field origin",
         "imported_file": "of this instance", "imported_at": "of this instance",
+        "forked_from": "of this database; the field fork names it",
     },
     Call: {
         "id": "of this database", "run": "the file", "parent": "parent_number", "born": "the order of the lines",
@@ -70,6 +72,18 @@ LEFT_OUT: dict[type[models.Model], dict[str, str]] = {
         "id": "of this database", "run": "the file", "call": "call_number", "born": "the order of the lines",
         "seq": "the order of the lines", "children_total": "counted from the calls", "children_done": "counted from the calls",
         "children_failed": "counted from the calls",
+    },
+}  # fmt: skip
+
+# What these two columns of a run may hold, by name.
+NAMED: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "fork": {
+        "run": int, "kind": str, "call": int, "cell": int, "changed": list, "retried": list, "again": bool, "code": str,
+        "instruction": str, "model": str,
+    },
+    "reused": {
+        "calls": int, "cells": int, "prompt_tokens": int, "completion_tokens": int, "cached_tokens": int,
+        "cost": (float, int, type(None)),
     },
 }  # fmt: skip
 
@@ -109,6 +123,9 @@ def take(line: dict[str, Any], fields: list[tuple[str, Any]]) -> dict[str, Any]:
     """The values of columns from a line. Raises LogRefused naming the field that holds what it cannot."""
     found = {}
     for name, column in fields:
+        if name not in line and name in ADDED:
+            found[name] = column.get_default()
+            continue
         if name not in line:
             raise LogRefused(f"A line of type {line.get('type')!r} lacks the field {name}.")
         try:
@@ -152,7 +169,7 @@ def _in(name: str, column: Any, value: Any) -> Any:
             return _text(name, column, value)
 
 
-def _typed(value: Any, kind: type) -> Any:
+def _typed(value: Any, kind: type | tuple[type, ...]) -> Any:
     if not isinstance(value, kind):
         raise TypeError
     return value
@@ -195,6 +212,9 @@ def _json(name: str, column: Any, value: Any) -> Any:
     each: dict[str, type] = {"messages": dict, "variables": dict, "notes": str, "exchange": list}
     for item in value if name in each else ():
         _typed(item, each[name])
+    if name in NAMED:
+        for key, item in value.items():
+            _typed(item, NAMED[name].get(key, ()))
     if name == "limits":
         for limit in value.values():
             if limit is not None:

@@ -30,7 +30,15 @@ FILTERS = {
     "limit": (Status.LIMIT,),
     "stopped": (Status.STOPPED,),
 }
-HEAVY = ("limits", "sandbox", "answer_display", "corpus_version__corpus__sample_questions", "created_by__password")
+HEAVY = (
+    "limits",
+    "sandbox",
+    "fork",
+    "reused",
+    "answer_display",
+    "corpus_version__corpus__sample_questions",
+    "created_by__password",
+)
 
 
 def listed(member: Member) -> Any:
