@@ -195,7 +195,26 @@ class LooseBlob(models.Model):
         return self.sha
 
 
-class Run(models.Model):
+class Answered(models.Model):
+    """The answer of a run or a call: the whole value (sandbox.Value.dump) in the row, or in a blob where it is large;
+
+    and what a page shows of it.
+    """
+
+    answer_value = models.BinaryField(default=b"")
+    answer_blob = models.CharField(max_length=64, blank=True)
+    answer_display = models.JSONField(null=True)  # JSON-like, bounded
+    answer_cut = models.BooleanField(default=False)  # answer_display is not all of it
+    answer_name = models.CharField(max_length=120, blank=True)  # the variable it was returned from
+    answer_type = models.CharField(max_length=80, blank=True)
+    answer_shape = models.CharField(max_length=160, blank=True)
+    partial = models.BooleanField(default=False)
+
+    class Meta:
+        abstract = True
+
+
+class Run(Answered):
     """One execution of a question on a context. Its totals are written with its calls and cells, by their recorder."""
 
     workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="runs")
@@ -238,15 +257,9 @@ class Run(models.Model):
     cost = models.FloatField(null=True, default=0.0)  # dollars; null: unknown
     seconds = models.FloatField(default=0.0)
 
-    # The answer: the whole value (sandbox.Value.dump) here, or in a blob where it is large; and what a page shows of it.
-    answer_value = models.BinaryField(default=b"")
-    answer_blob = models.CharField(max_length=64, blank=True)
-    answer_display = models.JSONField(null=True)  # JSON-like, bounded
-    answer_cut = models.BooleanField(default=False)  # answer_display is not all of it
-    answer_name = models.CharField(max_length=120, blank=True)  # the variable it was returned from
-    answer_type = models.CharField(max_length=80, blank=True)
-    answer_shape = models.CharField(max_length=160, blank=True)
-    partial = models.BooleanField(default=False)
+    follow_ups = models.PositiveSmallIntegerField(default=0)  # the answer's columns are those of the newest question
+    warm_worker = models.CharField(max_length=80, blank=True)  # who holds the root's REPL, though the run has ended …
+    warm_until = models.DateTimeField(null=True)  # … and for how long; then, or elsewhere, a follow-up is a replay
     sandbox = models.JSONField(default=dict)  # what the jail's self-test said
 
     # A fork: another run up to a cell, and on from there (docs/decisions/0003). What it took over is not its own usage.
@@ -282,6 +295,61 @@ class Run(models.Model):
         return self.status in ENDED
 
 
+class FollowUp(models.Model):
+    """A further question of a run: a new turn of its root call. The run's limits hold for it anew; the totals add up."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="follow_up_set")
+    number = models.PositiveSmallIntegerField()  # of the question and its answer: the run's own question is 1
+    question = models.TextField()
+    asked_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    asked_at = models.DateTimeField(default=timezone.now)
+    after_cell = models.PositiveIntegerField()  # of the root: its turns before this question
+    limits = models.JSONField(default=dict)  # the run's, lowered to what the budgets left
+
+    # What the run has used for this question alone; the run's columns hold it too.
+    calls = models.PositiveIntegerField(default=0)
+    cells = models.PositiveIntegerField(default=0)
+    prompt_tokens = models.PositiveBigIntegerField(default=0)
+    completion_tokens = models.PositiveBigIntegerField(default=0)
+    cached_tokens = models.PositiveBigIntegerField(default=0)
+    cost = models.FloatField(null=True, default=0.0)
+    seconds = models.FloatField(default=0.0)
+
+    born = models.PositiveBigIntegerField()
+    seq = models.PositiveBigIntegerField()
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["run", "number"], name="follow_up_once_a_run")]
+
+    def __str__(self) -> str:
+        return f"follow-up {self.number} of {self.run}"
+
+
+class EarlierAnswer(Answered):
+    """How a run had answered the question before a follow-up. Written when that is asked, and never after."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="earlier_answers")
+    number = models.PositiveSmallIntegerField()  # of its question
+    status = models.CharField(max_length=10, choices=Status.choices)
+    reason = models.TextField(blank=True)
+    finished_at = models.DateTimeField(null=True)
+
+    born = models.PositiveBigIntegerField()
+    seq = models.PositiveBigIntegerField()
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["run", "number"], name="earlier_answer_once_a_run")]
+
+    def __str__(self) -> str:
+        return f"answer {self.number} of {self.run}"
+
+    @property
+    def ended(self) -> bool:
+        return True
+
+
 class ForeignCorpus(models.Model):
     """What the file of an imported run says of the corpus it ran on. The texts are elsewhere."""
 
@@ -292,7 +360,7 @@ class ForeignCorpus(models.Model):
         return f"corpus of {self.run}"
 
 
-class Call(models.Model):
+class Call(Answered):
     """One LM invocation in the tree of a run. Times are seconds since the epoch."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="call_set")
@@ -329,15 +397,6 @@ class Call(models.Model):
     cost = models.FloatField(null=True, default=0.0)
     model_seconds = models.FloatField(default=0.0)
     exec_seconds = models.FloatField(default=0.0)
-
-    answer_value = models.BinaryField(default=b"")
-    answer_blob = models.CharField(max_length=64, blank=True)
-    answer_display = models.JSONField(null=True)
-    answer_cut = models.BooleanField(default=False)
-    answer_name = models.CharField(max_length=120, blank=True)
-    answer_type = models.CharField(max_length=80, blank=True)
-    answer_shape = models.CharField(max_length=160, blank=True)
-    partial = models.BooleanField(default=False)
 
     reused_at = models.FloatField(null=True)  # when a fork took it over, as it ended in the run it was forked from
 

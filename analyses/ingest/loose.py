@@ -11,7 +11,7 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 
 from analyses import blobs, search
-from analyses.models import Call, Cell, CorpusVersion, Document, LooseBlob, Run, UploadFile
+from analyses.models import Call, Cell, CorpusVersion, Document, EarlierAnswer, LooseBlob, Run, UploadFile
 
 BLOB = re.compile(r'"blob": ?"([0-9a-f]{64})"')
 GRACE = 600  # seconds: what was put or let go of more recently stays, for somebody may be about to name it
@@ -21,6 +21,7 @@ NAMED_BY: tuple[tuple[type[models.Model], tuple[str, ...]], ...] = (
     (CorpusVersion, ("text",)),
     (UploadFile, ("blob", "text", "marks")),
     (Run, ("answer_blob",)),
+    (EarlierAnswer, ("answer_blob",)),
     (Call, ("answer_blob",)),
     (Cell, ("output_blob",)),
 )
@@ -60,9 +61,10 @@ def texts_with_blobs(cells: models.QuerySet[Cell]) -> Iterable[str]:
 
 
 def of_runs(runs: models.QuerySet[Run]) -> set[str]:
-    """All blobs that these runs, their calls and cells name."""
+    """All blobs that these runs, their answers, calls and cells name."""
     calls, cells = Call.objects.filter(run__in=runs), Cell.objects.filter(run__in=runs)
     shas = set(runs.order_by().values_list("answer_blob", flat=True))
+    shas.update(EarlierAnswer.objects.filter(run__in=runs).order_by().values_list("answer_blob", flat=True))
     shas.update(calls.order_by().exclude(answer_blob="").values_list("answer_blob", flat=True))
     shas.update(cells.order_by().exclude(output_blob="").values_list("output_blob", flat=True))
     for text in texts_with_blobs(cells):
