@@ -10,10 +10,9 @@ from urllib.parse import parse_qs
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from analyses.feed import Feed, Viewer
+from analyses.feed import GONE, Feed, Viewer
 from analyses.models import Run
 
-GONE = 4404  # there is no such run for who asks, or not any more; hx-ws does not come back after it
 _SCOPE = re.compile(r"[bc]\d{1,7}")
 
 
@@ -44,7 +43,10 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has
         user = self.scope["user"]
         runs = Run.objects.visible_to(user).filter(workspace__slug=where["workspace"], key=where["key"])
         run_id = runs.values_list("pk", flat=True).first()
-        return None if run_id is None else (run_id, ("user", user.pk))
+        if run_id is None:
+            return None
+        session = self.scope.get("session")  # whose end closes this socket too
+        return run_id, ("session", (user.pk, session.session_key)) if session else ("user", user.pk)
 
     async def _pass_on(self, frame: str) -> None:
         await self.send(text_data=frame)

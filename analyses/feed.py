@@ -34,6 +34,8 @@ TIMELINE_GAP = 1.0
 CHECK = 5.0  # seconds between two checks that viewers may still look
 AFTER_END = 2.0  # seconds that sockets stay after the end: a part of the tree may just be on its way
 LINGER = 3.0  # seconds a feed is kept after its last viewer left: reloads are common
+GONE = 4404  # there is no such run for who asks, or not any more; hx-ws does not come back after it
+ASK_AGAIN = 1012  # the session is over: the page comes back as who it is by then, and is told GONE where that is nobody
 SCOPES_MOST = 2000  # parts of one tree that one page may have open
 
 # Reading and rendering hold the interpreter most of the time: more threads would only make more connections.
@@ -50,7 +52,7 @@ def _in_thread(function: Callable[..., T]) -> Callable[..., Awaitable[T]]:
 
 @dataclass(eq=False)
 class Viewer:
-    """A page that watches. ``who`` says by what right: ("user", id) or ("share", token)."""
+    """A page that watches. ``who`` says by what right: ("user", id), ("session", (id, key)) or ("share", token)."""
 
     at: int
     who: tuple[str, Any]
@@ -150,7 +152,7 @@ class Feed:
                     await self._turn()
                 except Run.DoesNotExist:
                     for viewer in list(self.viewers):
-                        await self._close(viewer, 4404)
+                        await self._close(viewer, GONE)
                 except Exception:
                     log.exception("run %s: its feed failed; it tries again", self.run_id)
                     self._painter = None
@@ -280,9 +282,9 @@ class Feed:
     async def _check(self) -> None:
         """Send away who may not look any more: one query for each person or link, not for each page."""
         for who in {viewer.who for viewer in self.viewers}:
-            if not await _in_thread(may_watch)(self.run_id, who):
+            if code := await _in_thread(refusal)(self.run_id, who):
                 for viewer in [viewer for viewer in self.viewers if viewer.who == who]:
-                    await self._close(viewer, 4404)
+                    await self._close(viewer, code)
 
     async def _close(self, viewer: Viewer, code: int) -> None:
         self.leave(viewer)
@@ -313,10 +315,13 @@ def _render(turn: Turn, keys: set[Key]) -> dict[Key, list[str]]:
     return made
 
 
-def may_watch(run_id: int, who: tuple[str, Any]) -> bool:
-    """The same question as the page's view asks."""
+def refusal(run_id: int, who: tuple[str, Any]) -> int:
+    """The same question as the page's view asks: 0, or the code that the socket is closed with."""
     kind, name = who
     if kind == "share":
-        return Run.objects.shared(name).filter(pk=run_id).exists()  # type: ignore[no-any-return]
-    user = User.objects.filter(pk=name, is_active=True).first()
-    return user is not None and Run.objects.visible_to(user).filter(pk=run_id).exists()
+        return 0 if Run.objects.shared(name).filter(pk=run_id).exists() else GONE
+    user_id, session = name if kind == "session" else (name, "")
+    user = User.objects.filter(pk=user_id, is_active=True).first()
+    if user is None or not Run.objects.visible_to(user).filter(pk=run_id).exists():
+        return GONE
+    return 0 if not session or rights.stands(session, user) else ASK_AGAIN

@@ -6,8 +6,10 @@ from typing import Any
 
 from allauth.account.signals import password_changed, password_reset, user_signed_up
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.contrib.sessions.models import Session
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
+from django.utils import timezone
 
 from workspaces import rights
 from workspaces.audit import Did, record
@@ -60,6 +62,14 @@ def _workspace_deleted(instance: Workspace, **_: Any) -> None:
 
 
 @receiver(post_save, sender=User)
-def _deactivated(instance: User, **_: Any) -> None:
-    if not instance.is_active:
+def _person_changed(instance: User, created: bool, update_fields: Any = None, **_: Any) -> None:
+    """Deactivated, or of another password, with which their other sessions are over."""
+    if not created and update_fields != frozenset({"last_login"}):
+        rights.changed()
+
+
+@receiver(post_delete, sender=Session)
+def _session_over(instance: Session, **_: Any) -> None:
+    """Signed out, ended from the list of sessions, or followed by one of another key. Not: cleared away by age."""
+    if instance.expire_date > timezone.now():
         rights.changed()

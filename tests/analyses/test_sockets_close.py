@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from channels.auth import AuthMiddlewareStack
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import AnonymousUser
@@ -114,3 +115,92 @@ async def test_a_deleted_workspace_closes_its_shares_too() -> None:
     stranger = await opened(f"/s/{stage.share.token}/", None)
     await sync_to_async(_deleted)(stage)
     assert await closed(stranger) < 2
+
+
+# — a session that ends closes the sockets that it opened —
+
+
+PASSWORD, NEW = "a long tin lighthouse", "another long tin lighthouse"
+
+
+class Signed:
+    """A member who is signed in twice: here, and on another device."""
+
+    def __init__(self) -> None:
+        self.stage = Stage()
+        self.user = self.stage.member
+        self.user.set_password(PASSWORD)
+        self.user.save()
+        self.here, self.there = Client(), Client()
+        for client in (self.here, self.there):
+            signed = client.post("/accounts/login/", {"login": self.user.email, "password": PASSWORD})
+            assert signed.status_code == 302
+
+
+async def _asked(client: Client, path: str) -> WebsocketCommunicator:
+    cookies = "; ".join(f"{name}={morsel.value}" for name, morsel in client.cookies.items())
+    application = AuthMiddlewareStack(URLRouter(websocket_urlpatterns))
+    communicator = WebsocketCommunicator(application, f"/ws{path}?seq=0", headers=[(b"cookie", cookies.encode())])
+    assert (await communicator.connect(5))[0]
+    return communicator
+
+
+async def opened_by(client: Client, path: str) -> WebsocketCommunicator:
+    communicator = await _asked(client, path)
+    await communicator.receive_from(5)
+    return communicator
+
+
+async def code_of(communicator: WebsocketCommunicator) -> int:
+    while True:
+        message = await communicator.receive_output(20)
+        if message["type"] == "websocket.close":
+            return int(message["code"])
+
+
+def _signed_out(signed: Signed) -> None:
+    signed.there.post("/accounts/logout/")
+
+
+def _ended_from_the_list(signed: Signed) -> None:
+    signed.here.post("/accounts/sessions/")
+
+
+def _changed_password(signed: Signed) -> None:
+    given = {"oldpassword": PASSWORD, "password1": NEW, "password2": NEW}
+    assert signed.here.post("/accounts/password/change/", given).status_code == 302
+
+
+def _set_by_the_operator(signed: Signed) -> None:
+    signed.user.refresh_from_db()
+    signed.user.set_password(NEW)
+    signed.user.save()
+
+
+@pytest.mark.parametrize("happens", [_signed_out, _ended_from_the_list, _changed_password, _set_by_the_operator])
+async def test_a_session_that_ends_closes_its_sockets(happens: Callable[[Signed], None]) -> None:
+    signed = await sync_to_async(Signed)()
+    address = signed.stage.address
+    theirs, owners = await opened_by(signed.there, address), await opened_by(signed.stage.client, address)
+    await sync_to_async(happens)(signed)
+    assert await code_of(theirs) == feed.ASK_AGAIN  # the page asks again, …
+    assert await owners.receive_nothing(0.3)
+    await owners.disconnect()
+    assert await code_of(await _asked(signed.there, address)) == GONE  # … and is told that there is nothing for it
+
+
+async def test_whose_session_takes_a_new_key_comes_back_with_it() -> None:
+    signed = await sync_to_async(Signed)()
+    mine = await opened_by(signed.here, signed.stage.address)
+    await sync_to_async(_changed_password)(signed)  # the session in which it was changed goes on, under another key
+    assert await code_of(mine) == feed.ASK_AGAIN
+    again = await opened_by(signed.here, signed.stage.address)
+    await again.disconnect()
+
+
+async def test_a_deleted_account_closes_its_sockets() -> None:
+    signed = await sync_to_async(Signed)()
+    theirs = await opened_by(signed.there, signed.stage.address)
+    deleted = await sync_to_async(signed.here.post)("/accounts/delete/", {"proof": PASSWORD})
+    assert deleted.status_code == 302
+    assert await code_of(theirs) in (GONE, feed.ASK_AGAIN)
