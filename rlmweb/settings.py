@@ -167,6 +167,7 @@ ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
 ACCOUNT_ADAPTER = "workspaces.adapter.AccountAdapter"
 ACCOUNT_LOGOUT_ON_GET = False
+USERSESSIONS_ADAPTER = "workspaces.adapter.SessionsAdapter"
 MFA_ADAPTER = "workspaces.mfa.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True

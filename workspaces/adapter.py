@@ -11,6 +11,7 @@ from allauth.core import context
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialLogin
+from allauth.usersessions.adapter import DefaultUserSessionsAdapter
 from django.conf import settings
 from django.contrib import messages
 from django.db import transaction
@@ -18,6 +19,7 @@ from django.http import HttpRequest
 from django.shortcuts import render
 from requests import RequestException, Response, Session
 
+from workspaces.audit import Did, record
 from workspaces.models import Invitation, User, Workspace
 
 log = logging.getLogger(__name__)
@@ -86,3 +88,9 @@ class _ProviderSession(Session):
             page = render(context.request, "socialaccount/authentication_error.html", status=502)
             raise ImmediateHttpResponse(page) from None
         return response
+
+
+class SessionsAdapter(DefaultUserSessionsAdapter):  # type: ignore[misc]
+    def end_sessions(self, sessions: Any) -> None:
+        super().end_sessions(sessions)
+        record(context.request, Did.SIGNED_OUT_ELSEWHERE, sessions=len(sessions))

@@ -14,6 +14,7 @@ from django.contrib.auth.forms import AdminUserCreationForm
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 
+from workspaces.audit import Did, record
 from workspaces.models import AuditEntry, Budget, DeletedUsage, Invitation, Member, ModelEndpoint, User, Workspace
 
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
@@ -35,8 +36,22 @@ class MemberInline(admin.TabularInline):  # type: ignore[type-arg]
     autocomplete_fields = ("user", "workspace")
 
 
+class MembersChanged:
+    """What the operator changes in who is in a workspace stands in that workspace's audit."""
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        super().save_formset(request, form, formset, change)  # type: ignore[misc]
+        if formset.model is not Member:
+            return
+        done = [(Did.ADDED_MEMBER, member, {"role": member.role}) for member in formset.new_objects]
+        done += [(Did.CHANGED_ROLE, member, {"now": member.role}) for member, _ in formset.changed_objects]
+        done += [(Did.REMOVED_MEMBER, member, {"role": member.role}) for member in formset.deleted_objects]
+        for did, member, details in done:
+            record(request, did, workspace=member.workspace, target=member.user.email, by="the operator", **details)
+
+
 @admin.register(User)
-class UserAdmin(BaseUserAdmin):  # type: ignore[type-arg]
+class UserAdmin(MembersChanged, BaseUserAdmin):  # type: ignore[type-arg]
     list_display = ("email", "name", "is_active", "is_staff", "date_joined", "last_login")
     list_filter = ("is_active", "is_staff", "is_superuser")
     search_fields = ("email", "name")
@@ -53,10 +68,10 @@ class UserAdmin(BaseUserAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Workspace)
-class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class WorkspaceAdmin(MembersChanged, admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("name", "slug", "member_count", "created_at")
     search_fields = ("name", "slug", "members__user__email")
-    readonly_fields = ("created_at",)
+    readonly_fields = ("created_at", "delete_at")
     inlines = (MemberInline,)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Workspace]:

@@ -13,17 +13,33 @@ from workspaces.models import AuditEntry, User, Workspace
 
 
 class Did(StrEnum):
+    # Of a person's account: these belong to no workspace.
     SIGNED_UP = "signed up"
     SIGNED_IN = "signed in"
     SIGN_IN_FAILED = "failed to sign in"
+    FACTOR_FAILED = "failed at the second factor"
     SIGNED_OUT = "signed out"
+    SIGNED_OUT_ELSEWHERE = "signed out elsewhere"
+    SET_PASSWORD = "set a password"
     PASSWORD_CHANGED = "changed the password"
     PASSWORD_RESET = "reset the password"
+    ADDED_FACTOR = "added a second factor"
+    REMOVED_FACTOR = "removed a second factor"
+    NEW_RECOVERY_CODES = "made new recovery codes"
+    CONNECTED = "connected an account elsewhere"
+    DISCONNECTED = "disconnected an account elsewhere"
+    ADDED_ADDRESS = "added an address"
+    CONFIRMED_ADDRESS = "confirmed an address"
+    CHANGED_ADDRESS = "changed the address"
+    REMOVED_ADDRESS = "removed an address"
+    DELETED_ACCOUNT = "deleted their account"
+    # Of a workspace.
     MADE_WORKSPACE = "made the workspace"
     RENAMED = "renamed the workspace"
     INVITED = "invited"
     REVOKED_INVITATION = "revoked an invitation"
     JOINED = "joined"
+    ADDED_MEMBER = "added a member"
     CHANGED_ROLE = "changed a role"
     REMOVED_MEMBER = "removed a member"
     LEFT = "left"
@@ -36,9 +52,16 @@ class Did(StrEnum):
     DELETED_RUN = "deleted a run"
     DELETED_WORKSPACE = "deleted the workspace"
     RESTORED_WORKSPACE = "brought the workspace back"
-    DELETED_ACCOUNT = "deleted their account"
     EXPORTED = "exported a run"
+    EXPORTED_USAGE = "exported the usage"
+    EXPORTED_AUDIT = "exported the audit"
+    IMPORTED = "imported runs"
+    UPLOADED = "began an upload"
+    CHANGED_CORPUS = "changed a corpus"
     DELETED_CORPUS = "deleted a corpus"
+
+
+OF_WORKSPACES = list(Did)[list(Did).index(Did.MADE_WORKSPACE) :]
 
 
 def record(
@@ -60,11 +83,11 @@ def record(
         action=did.value,
         target=str(target)[:300],
         details=details,
-        address=_address(request),
+        address=address_of(request),
     )
 
 
-def _address(request: HttpRequest | None) -> str | None:
+def address_of(request: HttpRequest | None) -> str | None:
     if request is None:
         return None
     try:

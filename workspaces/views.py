@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
+from workspaces import rates
 from workspaces.access import demand, membership
 from workspaces.audit import Did, record
 from workspaces.forms import InviteForm, WorkspaceForm, grantable
@@ -36,7 +37,9 @@ def home(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def workspace_new(request: HttpRequest) -> HttpResponse:
     form = WorkspaceForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
+    if request.method == "POST" and not rates.NEW_WORKSPACE.spend(request.user.pk):
+        form.add_error(None, "Many workspaces were made within this hour. Wait a little, then make more.")
+    elif request.method == "POST" and form.is_valid():
         made = Workspace.start(form.cleaned_data["name"], request.user)  # type: ignore[arg-type]
         record(request, Did.MADE_WORKSPACE, workspace=made, target=made.name)
         return redirect(made)

@@ -14,8 +14,9 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
+from workspaces import rates
 from workspaces.access import demand, membership
-from workspaces.audit import Did
+from workspaces.audit import OF_WORKSPACES, Did, record
 from workspaces.models import AuditEntry, Workspace
 from workspaces.roles import May
 from workspaces.sheets import csv_response
@@ -34,6 +35,10 @@ def audit(request: HttpRequest, workspace: str) -> HttpResponseBase:
     }
     entries = _filtered(member.workspace, chosen)
     if request.GET.get("as") == "csv":
+        if not rates.EXPORT.spend(member.user_id):
+            return rates.too_many(request)
+        told: dict[str, Any] = {name: value for name, value in chosen.items() if value}
+        record(request, Did.EXPORTED_AUDIT, workspace=member.workspace, **told)
         rows = (_cells(entry) for entry in entries.iterator(chunk_size=500))
         return csv_response(f"audit-{workspace}", COLUMNS, rows)
     page = Paginator(entries, PAGE).get_page(request.GET.get("page"))
@@ -41,7 +46,7 @@ def audit(request: HttpRequest, workspace: str) -> HttpResponseBase:
     context = {
         "page": page,
         "chosen": chosen,
-        "actions": [did.value for did in Did],
+        "actions": [did.value for did in OF_WORKSPACES],
         "query": f"&{query}" if query else "",
     }
     return render(request, "workspaces/audit.html", context)

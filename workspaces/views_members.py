@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from workspaces import actions, rates
 from workspaces.access import demand, membership
-from workspaces.audit import Did, record
+from workspaces.audit import Did, address_of, record
 from workspaces.forms import InviteForm
 from workspaces.models import Invitation, Member
 from workspaces.roles import May
@@ -83,6 +83,8 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
     found = Invitation.objects.open().select_related("workspace", "created_by").filter(token=token).first()
     if found is None:
         request.session.pop("invitation", None)
+        if not rates.INVITATION.spend(address_of(request)):
+            return rates.too_many(request)
         return render(request, "workspaces/invitation_over.html", status=404)
     refusal = ""
     if not request.user.is_authenticated:

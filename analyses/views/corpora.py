@@ -178,9 +178,11 @@ def corpus_probe(request: HttpRequest, workspace: str, key: str) -> HttpResponse
 def corpus_rename(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
     member, corpus = corpus_of(request, workspace, key)
     demand(member, May.ASK)
+    was = corpus.name
     form = CorpusForm(request.POST, instance=corpus)
     if form.is_valid():
         form.save()
+        record(request, Did.CHANGED_CORPUS, workspace=member.workspace, target=corpus.name, was=was)
         messages.success(request, f"The corpus is now called {corpus.name}.")
     else:
         messages.error(request, "A corpus needs a name of 1 to 200 characters.")

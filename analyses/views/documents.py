@@ -19,6 +19,7 @@ from analyses.models import Corpus, CorpusVersion, Document
 from analyses.reader import Window
 from analyses.views.corpora import corpus_of, version_of
 from workspaces.access import demand
+from workspaces.audit import Did, record
 from workspaces.roles import May, may
 
 
@@ -96,6 +97,7 @@ def document_remove(request: HttpRequest, workspace: str, key: str, position: in
     except versions.Empty:
         messages.warning(request, "This is its only document: delete the corpus instead.")
     else:
+        record(request, Did.CHANGED_CORPUS, workspace=member.workspace, target=corpus.name, removed=document.title)
         messages.success(
             request,
             f"{document.title} was removed; version {version.number} answers questions now. Earlier runs keep what they read.",
@@ -116,6 +118,7 @@ def document_move(request: HttpRequest, workspace: str, key: str, position: int)
     try:
         if int(asked) - 1 != position:
             changes.move(corpus, seen, position, int(asked) - 1, request.user)
+            record(request, Did.CHANGED_CORPUS, workspace=member.workspace, target=corpus.name, moved=position + 1)
     except changes.Changed as changed:
         messages.warning(request, str(changed))
         return redirect(corpus)

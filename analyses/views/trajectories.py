@@ -12,6 +12,7 @@ from analyses.models import Run
 from analyses.trajectory.exporting import EXPORTS, response
 from analyses.trajectory.importing import FORMATS, Outcome, import_file
 from analyses.trajectory.limits import LIMITS
+from workspaces import rates
 from workspaces.access import demand, membership
 from workspaces.audit import Did, record
 from workspaces.roles import May
@@ -27,6 +28,8 @@ def run_export(request: HttpRequest, workspace: str, key: str, format: str) -> H
     run = get_object_or_404(runs, workspace__slug=workspace, key=key)
     if format not in EXPORTS:
         raise Http404
+    if not rates.EXPORT.spend(request.user.pk):
+        return rates.too_many(request)
     record(request, Did.EXPORTED, workspace=run.workspace, target=run.question, run=run.number, format=format)
     return response(request, run, EXPORTS[format])
 
@@ -39,8 +42,13 @@ def run_import(request: HttpRequest, workspace: str) -> HttpResponse:
     demand(member, May.ASK)
     outcomes: list[Outcome] = []
     if request.method == "POST":
+        if not rates.UPLOAD.spend(member.user_id):
+            return rates.too_many(request)
         for file in request.FILES.getlist("logs")[:FILES_MOST]:
             outcomes += import_file(file, file.name or "log", member.workspace, member.user)  # type: ignore[arg-type]
+        if outcomes:
+            made = sum(outcome.run is not None for outcome in outcomes)
+            record(request, Did.IMPORTED, workspace=member.workspace, target=outcomes[0].file, runs=made)
         left = len(request.FILES.getlist("logs")) - FILES_MOST
         if left > 0:
             outcomes.append(Outcome(f"{left} more", reason=f"At most {FILES_MOST} files are taken at a time."))

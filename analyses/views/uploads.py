@@ -20,7 +20,9 @@ from analyses.ingest.formats import READS
 from analyses.ingest.limits import Refused, UploadLimits, megabytes
 from analyses.ledger import Ledger
 from analyses.models import Corpus, Upload
+from workspaces import rates
 from workspaces.access import demand, membership
+from workspaces.audit import Did, record
 from workspaces.models import Member
 from workspaces.roles import May, may
 
@@ -49,13 +51,15 @@ def corpus_add(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
 def _sent(request: HttpRequest, member: Member, corpus: Corpus | None) -> HttpResponse:
     """A form with everything in it, or from the script: only the name, the files follow."""
     demand(member, May.ASK)
+    if not rates.UPLOAD.spend(member.user_id):
+        return rates.too_many(request)
     if request.headers.get("X-Upload") == "begin":
-        made = uploads.start(member.workspace, request.user, corpus=corpus, name=request.POST.get("name", ""))
+        made = _start(request, member, corpus, request.POST.get("name", ""))
         return JsonResponse({"url": made.get_absolute_url()}, status=201)
     form = UploadForm(request.POST, request.FILES)
     if not form.is_valid():
         return _form(request, member, form, corpus)
-    made = uploads.start(member.workspace, request.user, corpus=corpus, name=form.cleaned_data["name"])
+    made = _start(request, member, corpus, form.cleaned_data["name"])
     for name, file in form.sent():
         uploads.receive(made, name, file)
     uploads.close(made)
@@ -64,6 +68,12 @@ def _sent(request: HttpRequest, member: Member, corpus: Corpus | None) -> HttpRe
     if made.version_id and made.corpus:
         return redirect(made.corpus)
     return redirect(made)
+
+
+def _start(request: HttpRequest, member: Member, corpus: Corpus | None, name: str) -> Upload:
+    made = uploads.start(member.workspace, request.user, corpus=corpus, name=name)
+    record(request, Did.UPLOADED, workspace=member.workspace, target=corpus.name if corpus else made.name)
+    return made
 
 
 def _form(request: HttpRequest, member: Member, form: UploadForm, corpus: Corpus | None) -> HttpResponse:

@@ -13,7 +13,9 @@ from django.views.decorators.http import require_GET
 from analyses.budgets import Month, standings
 from analyses.usage import COLUMNS, as_rows
 from analyses.usage import usage as usage_of
+from workspaces import rates
 from workspaces.access import membership
+from workspaces.audit import Did, record
 from workspaces.sheets import csv_response
 
 
@@ -24,6 +26,9 @@ def usage(request: HttpRequest, workspace: str) -> HttpResponseBase:
     month = _month(request.GET.get("month", ""))
     found = usage_of(member.workspace, month)
     if request.GET.get("as") == "csv":
+        if not rates.EXPORT.spend(member.user_id):
+            return rates.too_many(request)
+        record(request, Did.EXPORTED_USAGE, workspace=member.workspace, month=f"{month.start:%Y-%m}")
         return csv_response(f"usage-{workspace}-{month.start:%Y-%m}", COLUMNS, as_rows(found))
     now = Month.of()
     context = {

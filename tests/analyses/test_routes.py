@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from tests.workspaces.cast import Cast, make_cast, make_plain_run, make_user
 
 SECRET = "Sesquipedalian"  # stands in every row of Alice's workspace; a stranger must never be shown it
 MEMBERS = ("alice", "adam", "ed", "vera")
-STRANGERS = ("anonymous", "oscar", "removed")  # nobody, an owner of another workspace, who was a member here once
+# Nobody, an owner and an editor of another workspace, who was a member here once, who came by an invitation too late.
+STRANGERS = ("anonymous", "oscar", "edna", "removed", "late")
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,13 @@ def make_world() -> World:
     revoked = Share.objects.create(run=run, revoked_at=timezone.now())
     clients = {name: cast.client(getattr(cast, name)) for name in (*MEMBERS, "oscar")}
     clients |= {"anonymous": Client(), "removed": cast.client(removed)}
+    edna, late = make_user("Edna"), make_user("Late")
+    cast.elsewhere.members.create(user=edna, role="editor")
+    clients |= {"edna": cast.client(edna), "late": cast.client(late)}
+    over = cast.workspace.invitations.create(email=late.email, expires_at=timezone.now() - timedelta(seconds=1))
+    opened = clients["late"].session
+    opened["invitation"] = over.token  # they had opened it in time
+    opened.save()
     values = {
         "workspace": cast.workspace.slug,
         "key": run.key,
@@ -240,6 +249,7 @@ def make_world() -> World:
         "share_id": share.pk,
         "token": share.token,
         "invitation_id": cast.workspace.invitations.create(created_by=cast.alice).pk,
+        "over": over.token,
         "member_id": cast.workspace.members.create(user=make_user("Fern")).pk,
         "position": 0,
         "upload": upload.key,
@@ -354,15 +364,46 @@ def test_a_share_opens_its_own_pages_until_it_is_revoked(world: World) -> None:
     assert wrong == []
 
 
-def test_a_row_of_another_workspace_is_not_reached_through_ones_own(world: World) -> None:
-    """Oscar owns a workspace: its address with Alice's keys must not open them."""
+def test_an_invitation_that_is_over_opens_nothing(world: World) -> None:
+    path = world.path("invitation", token=world.values["over"])
+    for who in STRANGERS:
+        for method in ("get", "post"):
+            response = getattr(world.clients[who], method)(path)
+            assert response.status_code == 404, who
+            assert not shows(response), who
+    assert not world.cast.workspace.members.filter(user__email="late@example.com").exists()
+
+
+@pytest.mark.parametrize("who", ["oscar", "vera"])
+def test_a_row_of_another_workspace_is_not_reached_through_ones_own(world: World, who: str) -> None:
+    """Oscar owns a workspace: its address with Alice's keys must not open them. Nor for Vera, who may see them, but no more."""
+    world.cast.elsewhere.members.create(user=world.cast.vera, role="owner")
     for name in RULED:
         if "workspace" in ALL[name] and len(ALL[name]) > 1:
             path = world.path(name, workspace=world.cast.elsewhere.slug, **key_of(world, name))
             for method in ("get", "post", "patch", "delete"):
-                response = getattr(world.clients["oscar"], method)(path, headers=RULES[name].headers)
+                response = getattr(world.clients[who], method)(path, RULES[name].data, headers=RULES[name].headers)
                 assert response.status_code in (404, 405), f"{method} {name}: {response.status_code}"
-                assert not shows(response)
+                assert who == "vera" or not shows(response)  # whose switcher names the workspace
+
+
+def test_a_row_is_not_reached_through_another_of_its_kind(world: World) -> None:
+    """A share, a file and a document belong to one run, upload and corpus: the address of another does not lead to them."""
+    cast = world.cast
+    run = make_plain_run(cast.workspace, "Another?", status=Status.DONE)
+    upload = cast.workspace.uploads.create(created_by=cast.alice)
+    for name, other in (
+        ("share-revoke", {"key": run.key}),
+        ("upload-retry", {"upload": upload.key}),
+        ("tus-file", {"upload": upload.key}),
+        ("call-cells", {"key": run.key}),
+        ("cell-output", {"key": run.key}),
+    ):
+        for method in ("get", "post", "patch", "delete"):
+            response = getattr(world.clients["alice"], method)(world.path(name, **other), headers=TUS)
+            assert response.status_code in (404, 405), f"{method} {name}: {response.status_code}"
+    world.share.refresh_from_db()
+    assert world.share.revoked_at is None
 
 
 def test_the_operators_pages_are_the_operators(world: World) -> None:

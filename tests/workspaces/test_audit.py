@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import tempfile
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.cache import cache
 from django.core.management import call_command
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
+from analyses.ingest import import_paths
 from tests.workspaces.cast import PASSWORD, Cast, make_cast, make_corpus, make_plain_run
 from workspaces.audit import Did, record
-from workspaces.models import AuditEntry, Invitation
+from workspaces.models import AuditEntry, Invitation, Member, User
 
 
 @pytest.fixture
@@ -86,6 +90,95 @@ def test_an_export_and_a_deletion_are_written_down(cast: Cast) -> None:
         ("ed@example.com", "exported a run", "Who?"),
         ("ed@example.com", "deleted a corpus", "Old papers"),
     ]
+
+
+def test_tables_taken_out_are_written_down(cast: Cast) -> None:
+    client = cast.client(cast.alice)
+    assert client.get(cast.url("usage/?as=csv")).status_code == 200
+    assert client.get(cast.url("audit/?as=csv&who=ed")).status_code == 200
+    assert entries(workspace=cast.workspace) == [
+        ("alice@example.com", "exported the usage", ""),
+        ("alice@example.com", "exported the audit", ""),
+    ]
+    assert AuditEntry.objects.get(action="exported the audit").details == {"who": "ed"}
+
+
+def test_what_happens_to_a_corpus_is_written_down(cast: Cast) -> None:
+    client = cast.client(cast.ed)
+    begun = client.post(cast.url("corpora/new"), {"name": "Letters"}, headers={"X-Upload": "begin"})
+    assert begun.status_code == 201
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder, name) for name in ("first.txt", "second.txt", "third.txt")]
+        for path in paths:
+            path.write_text(f"{path.stem} words")
+        version = import_paths(cast.workspace, cast.ed, paths, name="Papers").version
+    assert version is not None
+    url = version.corpus.get_absolute_url()
+    client.post(f"{url}rename", {"name": "Quay papers"})
+    client.post(f"{url}d/0/move", {"version": "1", "to": "2"})
+    client.post(f"{url}d/0/remove", {"version": "2"})
+    assert entries(workspace=cast.workspace) == [
+        ("ed@example.com", "began an upload", "Letters"),
+        ("ed@example.com", "changed a corpus", "Quay papers"),
+        ("ed@example.com", "changed a corpus", "Quay papers"),
+        ("ed@example.com", "changed a corpus", "Quay papers"),
+    ]
+    told = [entry.details for entry in AuditEntry.objects.filter(action="changed a corpus").order_by("pk")]
+    assert [sorted(details) for details in told] == [["was"], ["moved"], ["removed"]]
+
+
+def test_budgets_are_written_down(cast: Cast) -> None:
+    client = cast.client(cast.adam)
+    client.post(cast.url("settings/budgets/"), {"workspace_cost": "50"})
+    member = cast.workspace.members.get(user=cast.ed)
+    client.post(cast.url("settings/budgets/member"), {"member": str(member.pk), "cost": "5"})
+    assert {did for _, did, _ in entries(workspace=cast.workspace)} == {"changed a budget"}
+
+
+def test_what_happens_to_an_account_is_written_down(cast: Cast) -> None:
+    here, there = Client(), Client()
+    for client in (here, there):
+        client.post("/accounts/login/", {"login": "ed@example.com", "password": PASSWORD})
+    AuditEntry.objects.all().prune(timezone.now() + timedelta(days=1))
+    here.post("/accounts/sessions/")
+    new = "another long tin lighthouse"
+    here.post("/accounts/password/change/", {"oldpassword": PASSWORD, "password1": new, "password2": new})
+    here.post("/accounts/email/", {"action_add": "", "email": "eddie@example.com"})
+    here.post("/accounts/email/", {"action_remove": "", "email": "eddie@example.com"})
+    assert entries() == [
+        ("ed@example.com", "signed out elsewhere", ""),
+        ("ed@example.com", "changed the password", ""),
+        ("ed@example.com", "added an address", "eddie@example.com"),
+        ("ed@example.com", "removed an address", "eddie@example.com"),
+    ]
+    assert new not in str(list(AuditEntry.objects.values()))
+
+
+def test_what_the_operator_changes_among_members_is_written_down(cast: Cast) -> None:
+    operator = cast.client(User.objects.create_superuser("op@example.com", PASSWORD))
+    rows = list(cast.workspace.members.order_by("pk"))
+    given: dict[str, Any] = {
+        "name": cast.workspace.name, "slug": cast.workspace.slug, "members-INITIAL_FORMS": len(rows),
+        "members-TOTAL_FORMS": len(rows) + 1, "members-MIN_NUM_FORMS": 0, "members-MAX_NUM_FORMS": 1000,
+    }  # fmt: skip
+    for number, row in enumerate([*rows, Member(user=cast.oscar, role="viewer")]):
+        given |= {
+            f"members-{number}-id": row.pk or "", f"members-{number}-workspace": cast.workspace.pk,
+            f"members-{number}-user": row.user_id, f"members-{number}-role": row.role,
+            f"members-{number}-joined_at_0": row.joined_at.strftime("%Y-%m-%d"),
+            f"members-{number}-joined_at_1": row.joined_at.strftime("%H:%M:%S"),
+        }  # fmt: skip
+    ed, vera = (next(n for n, row in enumerate(rows) if row.user == person) for person in (cast.ed, cast.vera))
+    given |= {f"members-{ed}-role": "admin", f"members-{vera}-DELETE": "on"}
+    path = reverse("admin:workspaces_workspace_change", args=[cast.workspace.pk])
+    response = operator.post(path, given)
+    assert response.status_code == 302, text(response)
+    written = set(entries(workspace=cast.workspace))
+    assert {
+        ("op@example.com", "added a member", "oscar@example.com"),
+        ("op@example.com", "changed a role", "ed@example.com"),
+        ("op@example.com", "removed a member", "vera@example.com"),
+    } <= written
 
 
 def test_joining_and_leaving_are_written_down(cast: Cast) -> None:

@@ -112,6 +112,11 @@ def test_who_is_signed_in_connects_and_disconnects(there: Provider, client: Clie
     assert "Sign out" in text(other.get("/", follow=True))
     client.post("/accounts/connections/", {"account": account.pk})
     assert not SocialAccount.objects.exists()
+    written = AuditEntry.objects.filter(actor=nell, target="Harbour ID").order_by("pk")
+    assert [entry.action for entry in written] == [
+        "connected an account elsewhere",
+        "disconnected an account elsewhere",
+    ]
 
 
 def test_closed_sign_up_is_closed_here_too_but_for_the_invited(there: Provider, settings: Any) -> None:

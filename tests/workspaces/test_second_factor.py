@@ -70,6 +70,41 @@ def test_an_authenticator_app_is_asked_for_after_the_password(nell: User) -> Non
     assert "Sign out" in text(third.get("/", follow=True))
 
 
+@pytest.mark.django_db(transaction=True)  # what happened is told once it stands
+def test_second_factors_are_written_down(nell: User) -> None:
+    client = Client()
+    sign_in(client)
+    set_up(client)
+    client.post("/accounts/2fa/recovery-codes/generate/")
+    other = Client()
+    sign_in(other)
+    other.post("/accounts/2fa/authenticate/", {"code": "000000"})
+    client.post("/accounts/2fa/totp/deactivate/")
+    entries = AuditEntry.objects.filter(actor=nell).exclude(action="signed in").order_by("pk")
+    assert list(entries.values_list("action", "target")) == [
+        ("added a second factor", "TOTP Authenticator"),
+        ("added a second factor", "Recovery codes"),
+        ("made new recovery codes", ""),
+        ("failed at the second factor", ""),
+        ("removed a second factor", "TOTP Authenticator"),
+        ("removed a second factor", "Recovery codes"),
+    ]
+
+
+def test_guessing_a_code_is_cut_off(nell: User) -> None:
+    client = Client()
+    sign_in(client)
+    secret = set_up(client)
+    other = Client()
+    sign_in(other)
+    pages = [text(other.post("/accounts/2fa/authenticate/", {"code": f"00000{n}"})) for n in range(6)]
+    assert "Incorrect code" in pages[0]
+    assert "Too many" in pages[-1]
+    assert (
+        other.post("/accounts/2fa/authenticate/", {"code": code_of(secret, 1)}).status_code == 200
+    )  # the right one too
+
+
 def test_the_secret_lies_encrypted(nell: User) -> None:
     client = Client()
     sign_in(client)
