@@ -228,6 +228,21 @@ def exists(sha: str) -> bool:
     return place.exists() if (place := _local(sha)) else _storage().exists(_key(sha))
 
 
+def names() -> Iterator[str]:
+    """The names of all blobs that are kept, as the storage lists them. Of a large remote storage this takes long."""
+    storage = _storage()
+    for first in sorted(storage.listdir("")[0]):
+        if len(first) != 2:
+            continue
+        for second in sorted(storage.listdir(first)[0]):
+            yield from (name for name in sorted(storage.listdir(f"{first}/{second}")[1]) if NAME.fullmatch(name))
+
+
+def size(sha: str) -> int:
+    """How many bytes the blob has."""
+    return place.stat().st_size if (place := _local(sha)) else _storage().size(_key(sha))
+
+
 def age(sha: str) -> float:
     """Seconds since the blob was last put, 0 where that cannot be known."""
     if place := _local(sha):

@@ -274,6 +274,16 @@ class Run(Answered):
     imported_file = models.CharField(max_length=200, blank=True)
     imported_at = models.DateTimeField(null=True)
 
+    # Retention: a run in an archive has no calls and cells here, but a blob with all of them.
+    kept = models.BooleanField(default=False)  # a member said so: it is not archived or deleted by its age
+    archive = models.CharField(max_length=64, blank=True)  # the blob: docs/trajectory.md, packed with gzip
+    archive_bytes = models.PositiveBigIntegerField(default=0)
+    archived_at = models.DateTimeField(null=True)
+    archive_tried_at = models.DateTimeField(null=True)  # … in vain: it stays as it is, and is tried again later
+    archive_asked_at = models.DateTimeField(null=True)
+    restore_asked_at = models.DateTimeField(null=True)
+    restored_at = models.DateTimeField(null=True)  # its age counts from here
+
     objects = RunQuerySet.as_manager()
 
     class Meta:
@@ -293,6 +303,10 @@ class Run(Answered):
     @property
     def ended(self) -> bool:
         return self.status in ENDED
+
+    @property
+    def archived(self) -> bool:
+        return bool(self.archive)
 
 
 class FollowUp(models.Model):

@@ -13,6 +13,14 @@ def execute_run(run_id: int) -> None:
     worker().take(run_id)
 
 
+@shared_task(name="analyses.tidy")
+def tidy() -> None:
+    """Archive or bring back what somebody asked for, and what is due."""
+    from analyses.worker import worker
+
+    worker().tidy()
+
+
 @shared_task(name="analyses.process_upload")
 def process_upload(upload_id: int) -> None:
     """Take in the files of an upload: decode, pack, make the corpus version."""

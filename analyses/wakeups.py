@@ -11,8 +11,17 @@ log = logging.getLogger(__name__)
 
 def wake_worker(run_id: int) -> None:
     """Have a queued run looked at now."""
+    _send("analyses.execute_run", run_id)
+
+
+def wake_tidier() -> None:
+    """Have what was asked of the archive done now."""
+    _send("analyses.tidy")
+
+
+def _send(task: str, *arguments: int) -> None:
     try:
         # By name: tasks.py imports the worker, which gives runs back by this.
-        current_app.send_task("analyses.execute_run", [run_id], retry=False)
+        current_app.send_task(task, list(arguments), retry=False)
     except Exception as error:
-        log.warning("run %s: no worker could be woken (%s); a worker's sweep will find it", run_id, error)
+        log.warning("%s %s: no worker could be woken (%s); a worker's sweep will find it", task, arguments, error)

@@ -29,7 +29,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from analyses import deletion, ingest, live
+from analyses import deletion, ingest, live, retention
 from analyses.execution import Clients, execute
 from analyses.models import Run, Status
 from analyses.recorder import Writer, close_rows
@@ -80,6 +80,7 @@ class Worker:
         self._closing = threading.Event()
         self._writer = Writer()
         self._clients = Clients()
+        self._tidier: threading.Thread | None = None
         self._next_word = 0.0  # when to say again that this worker lives
         self.sandbox: dict[str, Any] = {"ok": False, "reason": "not probed yet"}
 
@@ -282,7 +283,15 @@ class Worker:
             else:
                 self.take(run.pk, orphaned=True)
         ingest.sweep()
-        deletion.sweep()
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Delete and archive what is due, on a thread of its own: leases are renewed meanwhile."""
+        with self._lock:
+            if self._closing.is_set() or (self._tidier is not None and self._tidier.is_alive()):
+                return
+            self._tidier = threading.Thread(target=_tidy, name="rlmweb-tidier", daemon=True)
+            self._tidier.start()
 
     def _close(self, run: Run, status: str, reason: str) -> None:
         """End a run that nobody executes, with every row of it."""
@@ -307,6 +316,17 @@ class Worker:
                 say(client, key)
         except (RedisError, OSError) as error:
             log.warning("the worker's sign of life did not reach Redis: %s", error)
+
+
+def _tidy() -> None:
+    for sweep in (deletion.sweep, retention.sweep):
+        try:
+            sweep()
+        except DatabaseError as error:
+            log.warning("what is due by its age waits: %s", error)
+        except Exception:
+            log.exception("what is due by its age could not be tidied, trying again")
+    connection.close()
 
 
 def _expiry() -> Any:

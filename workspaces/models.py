@@ -62,6 +62,13 @@ class WorkspaceQuerySet(models.QuerySet["Workspace"]):
 
 
 class Workspace(models.Model):
+    class RunsThen(models.TextChoices):
+        """What becomes of runs by their age."""
+
+        KEEP = "keep"
+        ARCHIVE = "archive"
+        DELETE = "delete"
+
     name = models.CharField(max_length=80)
     slug = models.SlugField(max_length=60, unique=True)
     created_at = models.DateTimeField(default=timezone.now)
@@ -69,6 +76,8 @@ class Workspace(models.Model):
         null=True, db_index=True
     )  # deleted by its owner: until then it can be brought back
     confirm_above = models.FloatField(null=True, blank=True)  # dollars: a dearer question is asked about first
+    runs_then = models.CharField(max_length=10, choices=RunsThen.choices, default=RunsThen.KEEP)
+    runs_days = models.PositiveIntegerField(default=90)  # after a run's end, until it is archived or deleted
 
     objects = WorkspaceQuerySet.as_manager()
 

@@ -17,6 +17,7 @@ class May(StrEnum):
     RENAME = "rename the workspace"
     ENDPOINTS = "add, change and remove model endpoints"
     BUDGETS = "set budgets"
+    RETENTION = "set how long runs are kept"
     AUDIT = "read the audit"
     OWN = "make and remove owners"
     DELETE = "delete the workspace, and bring it back"

@@ -20,7 +20,7 @@ NAMED_BY: tuple[tuple[type[models.Model], tuple[str, ...]], ...] = (
     (Document, ("original", "marks")),
     (CorpusVersion, ("text",)),
     (UploadFile, ("blob", "text", "marks")),
-    (Run, ("answer_blob",)),
+    (Run, ("answer_blob", "archive")),
     (EarlierAnswer, ("answer_blob",)),
     (Call, ("answer_blob",)),
     (Cell, ("output_blob",)),
@@ -37,9 +37,11 @@ def let_go(shas: Iterable[str]) -> None:
 def named(shas: list[str]) -> set[str]:
     """Those of these blobs that some row names."""
     found: set[str] = set()
-    for model, columns in NAMED_BY:
-        for column in columns:
-            found.update(model._default_manager.filter(**{f"{column}__in": shas}).values_list(column, flat=True))
+    for start in range(0, len(shas), 500):
+        some = shas[start : start + 500]
+        for model, columns in NAMED_BY:
+            for column in columns:
+                found.update(model._default_manager.filter(**{f"{column}__in": some}).values_list(column, flat=True))
     return found | named_in_messages(set(shas) - found)
 
 
@@ -63,7 +65,7 @@ def texts_with_blobs(cells: models.QuerySet[Cell]) -> Iterable[str]:
 def of_runs(runs: models.QuerySet[Run]) -> set[str]:
     """All blobs that these runs, their answers, calls and cells name."""
     calls, cells = Call.objects.filter(run__in=runs), Cell.objects.filter(run__in=runs)
-    shas = set(runs.order_by().values_list("answer_blob", flat=True))
+    shas = {sha for row in runs.order_by().values_list("answer_blob", "archive") for sha in row}
     shas.update(EarlierAnswer.objects.filter(run__in=runs).order_by().values_list("answer_blob", flat=True))
     shas.update(calls.order_by().exclude(answer_blob="").values_list("answer_blob", flat=True))
     shas.update(cells.order_by().exclude(output_blob="").values_list("output_blob", flat=True))
@@ -78,11 +80,33 @@ def sweep(*, grace: float = GRACE, most: int = 200) -> int:
     rows = {row.sha: row.pk for row in LooseBlob.objects.filter(since__lte=before).order_by("since")[:most]}
     if not rows:
         return 0
-    kept = named(list(rows))
-    young = {sha for sha in rows if sha not in kept and blobs.exists(sha) and blobs.age(sha) < grace}
-    gone = [sha for sha in rows if sha not in kept and sha not in young]
-    for sha in gone:
-        blobs.delete(sha)
-        search.forget(sha)
+    gone, young = remove(list(rows), grace=grace)
     LooseBlob.objects.filter(pk__in=[pk for sha, pk in rows.items() if sha not in young]).delete()
     return len(gone)
+
+
+def remove(shas: list[str], *, grace: float = GRACE) -> tuple[set[str], set[str]]:
+    """Delete those of these blobs that no row names; return what went, and what is too young to be judged.
+
+    Looked at in this order: whoever puts a blob that is here already makes it young again before a row names it.
+    """
+    kept = named(shas)
+    gone: set[str] = set()
+    young: set[str] = set()
+    for sha in shas:
+        if sha in kept:
+            continue
+        if blobs.exists(sha) and blobs.age(sha) < grace:
+            young.add(sha)
+            continue
+        blobs.delete(sha)
+        search.forget(sha)
+        gone.add(sha)
+    return gone, young
+
+
+def unnamed(*, grace: float = GRACE) -> list[str]:
+    """Every blob kept here that no row names and that is old enough to be judged."""
+    shas = [sha for sha in blobs.names() if blobs.age(sha) >= grace]
+    kept = named(shas)
+    return [sha for sha in shas if sha not in kept]

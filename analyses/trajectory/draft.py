@@ -256,11 +256,22 @@ class Draft:
         newest = Run.objects.filter(workspace=workspace).aggregate(newest=Max("number"))["newest"] or 0
         run.workspace, run.number, run.created_by, run.seq = workspace, newest + 1, user, self._born
         run.save(force_insert=True)
+        self._insert_tree(run)
+        if self.corpus is not None:
+            ForeignCorpus.objects.create(run=run, described=self.corpus)
+        return run
+
+    def put_back(self, run: Run) -> None:
+        """Make the calls and cells of a run that is here already, and has none. Within the caller's transaction."""
+        self._insert_tree(run)
+        self._saved = True
+
+    def _insert_tree(self, run: Run) -> None:
         by_number: dict[int, Call] = {}
         for call in self.calls:
             call.run = run
             by_number[call.number] = call
-        for depth in range(run.depth + 1):
+        for depth in range(max(call.depth for call in self.calls) + 1):
             level = [call for call in self.calls if call.depth == depth]
             for call in level:
                 call.parent = by_number[call.parent_number] if call.parent_number else None
@@ -272,9 +283,6 @@ class Draft:
                 if counts := children.get((cell.call_number, cell.number)):
                     cell.children_total, cell.children_done, cell.children_failed = counts
             Cell.objects.bulk_create(some)
-        if self.corpus is not None:
-            ForeignCorpus.objects.create(run=run, described=self.corpus)
-        return run
 
     def _children(self) -> dict[tuple[int, int], list[int]]:
         counts: dict[tuple[int, int], list[int]] = {}

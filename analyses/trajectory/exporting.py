@@ -10,7 +10,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, StreamingHttpResponse
 
 from analyses.models import Run
-from analyses.trajectory import html, jsonl, markdown, notebook
+from analyses.trajectory import archive, html, jsonl, markdown, notebook
 
 AT_ONCE = 256 << 10  # bytes sent at a time
 
@@ -34,7 +34,7 @@ EXPORTS = {
 
 def response(request: HttpRequest, run: Run, export: Export) -> StreamingHttpResponse:
     """The file as a download."""
-    pieces = gathered(export.write(run))
+    pieces = gathered(archive.lines(run) if run.archived else export.write(run))
     # Under ASGI, Django would put a plain iterator into memory whole before it sends the first byte.
     content = _stepped(pieces) if isinstance(request, ASGIRequest) else pieces
     streamed = StreamingHttpResponse(content, content_type=export.content_type)

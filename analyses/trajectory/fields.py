@@ -64,6 +64,9 @@ LEFT_OUT: dict[type[models.Model], dict[str, str]] = {
         "seq": "follows from the order of the lines", "imported_from": "the field origin",
         "imported_file": "of this instance", "imported_at": "of this instance",
         "forked_from": "of this database; the field fork names it",
+        "kept": "of this workspace", "archive": "this file", "archive_bytes": "this file", "archived_at": "of this instance",
+        "archive_asked_at": "of this instance", "archive_tried_at": "of this instance",
+        "restore_asked_at": "of this instance", "restored_at": "of this instance",
     },
     Call: {
         "id": "of this database", "run": "the file", "parent": "parent_number", "born": "the order of the lines",

@@ -8,6 +8,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
+from django_htmx.http import HttpResponseClientRefresh
 
 from analyses import actions
 from analyses.models import Run
@@ -23,6 +24,8 @@ def run_detail(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
     member = membership(request, workspace)
     runs = Run.objects.visible_to(request.user).select_related("workspace", "corpus_version__corpus", "created_by")
     run: Run = get_object_or_404(runs, workspace=member.workspace_id, key=key)
+    if request.htmx.target == "archived":  # type: ignore[attr-defined]  # asks whether the archive is back
+        return HttpResponseClientRefresh() if not (run.archived and run.restore_asked_at) else HttpResponse(status=204)
     may_share = may(member, May.SHARE)
     context = run_page_context(run) | {
         "nav": "runs",
@@ -31,6 +34,8 @@ def run_detail(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
         "shares": links(request, run) if may_share else [],
         "corpus": run.corpus_version.corpus if run.corpus_version else None,
         "by": "you" if run.created_by_id == request.user.pk else run.created_by,
+        "restoring": run.restore_asked_at is not None,
+        "failed": run.archived and run.archive_tried_at is not None,
         "socket": f"/ws{run.get_absolute_url()}",
     }
     response = render(request, "analyses/run_detail.html", context)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
 from analyses.models import Run
@@ -28,6 +29,9 @@ def run_export(request: HttpRequest, workspace: str, key: str, format: str) -> H
     run = get_object_or_404(runs, workspace__slug=workspace, key=key)
     if format not in EXPORTS:
         raise Http404
+    if run.archived and format != "jsonl":
+        messages.error(request, "This run is archived. Bring it back first, or download it as JSON Lines.")
+        return redirect(run)
     if not rates.EXPORT.spend(request.user.pk):
         return rates.too_many(request)
     record(request, Did.EXPORTED, workspace=run.workspace, target=run.question, run=run.number, format=format)

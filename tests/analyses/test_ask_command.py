@@ -108,6 +108,9 @@ def test_ctrl_c_stops_the_run_and_keeps_it(instance: dict[str, str], scripted: C
         time.sleep(0.1)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=10)
+    try:
+        out, _ = process.communicate(timeout=45)
+    finally:
+        process.kill()
     result = one_object(out)
     assert process.returncode == 1 and result["status"] == "stopped" and result["cells"] == 2

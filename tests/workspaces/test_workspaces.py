@@ -27,6 +27,7 @@ ALLOWED = {
     May.INVITE: {"owner", "admin"},
     May.RENAME: {"owner", "admin"},
     May.ENDPOINTS: {"owner", "admin"},
+    May.RETENTION: {"owner", "admin"},
     May.BUDGETS: {"owner", "admin"},
     May.AUDIT: {"owner", "admin"},
     May.OWN: {"owner"},

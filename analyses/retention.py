@@ -1,0 +1,85 @@
+"""What becomes of runs by their age, as their workspace has set it: kept, archived or deleted; and archives asked back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Q
+from django.db.models.functions import Coalesce, Greatest
+from django.utils import timezone
+
+from analyses.deletion import UnderWay, delete_run
+from analyses.models import ENDED, Run
+from analyses.trajectory.archive import CannotArchive, archive, restore
+from analyses.trajectory.limits import LogRefused
+from workspaces.audit import Did, record
+from workspaces.models import Workspace
+
+log = logging.getLogger(__name__)
+
+SWEEP_MOST = 20.0  # seconds of one sweep; what is left waits for the next
+AGAIN_AFTER = timedelta(days=1)  # what could not be archived is tried again
+
+
+def due(workspace: Workspace) -> Any:
+    """The runs whose time has come, oldest first. What a member said to keep is never among them."""
+    runs = Run.objects.filter(workspace=workspace, status__in=ENDED, kept=False)
+    if workspace.runs_then == Workspace.RunsThen.KEEP:
+        return runs.none()
+    before = timezone.now() - timedelta(days=workspace.runs_days)
+    ended = Coalesce("finished_at", "created_at")
+    # A log that came in yesterday is not old because the run in it is.
+    since = Greatest(ended, Coalesce("imported_at", ended), Coalesce("restored_at", ended))
+    runs = runs.annotate(since=since).filter(since__lt=before)
+    if workspace.runs_then == Workspace.RunsThen.ARCHIVE:
+        untried = Q(archive_tried_at=None) | Q(archive_tried_at__lt=timezone.now() - AGAIN_AFTER)
+        runs = runs.filter(untried, archive="", calls__gt=0)
+    return runs.order_by("since", "pk")
+
+
+def sweep() -> None:
+    """Bring back what was asked for, then archive or delete what is due, for a bounded time."""
+    until = time.monotonic() + SWEEP_MOST
+    for run in Run.objects.exclude(restore_asked_at=None).exclude(archive="").order_by("restore_asked_at"):
+        bring_back(run)
+    for run in Run.objects.exclude(archive_asked_at=None).filter(archive=""):
+        pack(run)
+    for workspace in Workspace.objects.filter(delete_at=None).exclude(runs_then=Workspace.RunsThen.KEEP):
+        for run in due(workspace).iterator(chunk_size=50):
+            _settle(workspace, run)
+            if time.monotonic() > until:
+                return
+
+
+def _settle(workspace: Workspace, run: Run) -> None:
+    try:
+        if workspace.runs_then == Workspace.RunsThen.DELETE:
+            delete_run(run)
+            record(None, Did.DELETED_RUN, workspace=workspace, target=run.question, run=run.number, by="its age")
+        elif pack(run):
+            record(None, Did.ARCHIVED_RUN, workspace=workspace, target=run.question, run=run.number, by="its age")
+    except UnderWay:
+        pass  # a member has asked something further just now
+
+
+def pack(run: Run) -> bool:
+    """Archive a run; where that fails it stays as it is."""
+    try:
+        archive(run)
+    except (CannotArchive, OSError) as error:
+        log.warning("run %s could not be archived, it stays as it is: %s", run.pk, error)
+        Run.objects.filter(pk=run.pk, archive="").update(archive_asked_at=None, archive_tried_at=timezone.now())
+        return False
+    return True
+
+
+def bring_back(run: Run) -> None:
+    """Make an archived run's rows again; where that fails, its page says so and the archive stays."""
+    try:
+        restore(run)
+    except (LogRefused, OSError) as error:
+        log.error("run %s could not be brought back from its archive: %s", run.pk, error)
+        Run.objects.filter(pk=run.pk).update(restore_asked_at=None, archive_tried_at=timezone.now())

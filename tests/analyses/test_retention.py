@@ -1,0 +1,248 @@
+"""How long runs are kept: archived and brought back without loss, deleted by age, and blobs that no row names removed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from analyses import blobs, retention
+from analyses.ingest import loose
+from analyses.models import Call, Cell, LooseBlob, Run, Status
+from analyses.trajectory import archive, jsonl
+from analyses.trajectory.archive import CannotArchive
+from analyses.trajectory.exporting import EXPORTS
+from tests.analyses.test_trajectory_export import make_rich
+from tests.factories import make_run, make_workspace
+from tests.workspaces.cast import Cast, make_cast, make_plain_run
+from workspaces.models import AuditEntry, Workspace
+
+pytestmark = pytest.mark.django_db
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def cast() -> Cast:
+    return make_cast()
+
+
+def export(run: Run) -> bytes:
+    return b"".join(jsonl.export(run))
+
+
+def age(sha: str, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(blobs.path(sha), (then, then))
+
+
+def aged(workspace: Workspace, days: float, **fields: Any) -> Run:
+    run = make_run(workspace, "done")
+    Run.objects.filter(pk=run.pk).update(finished_at=timezone.now() - days * DAY, **fields)
+    run.refresh_from_db()
+    return run
+
+
+def test_archived_run_comes_back_as_it_was() -> None:
+    run = make_rich(3_000, 200)
+    before, calls, cells = export(run), run.call_set.count(), run.cell_set.count()
+    seq = run.seq
+    archive.archive(run)
+    run.refresh_from_db()
+    assert run.archive and run.seq > seq and run.question and run.answer_display is not None
+    assert not Call.objects.filter(run=run).exists() and not Cell.objects.filter(run=run).exists()
+    assert b"".join(archive.lines(run)) == before
+    assert run.archive_bytes == len(blobs.read(run.archive)) < len(before)
+
+    packed = run.archive
+    archive.restore(run)
+    run.refresh_from_db()
+    assert run.archive == "" and run.restored_at
+    assert export(run) == before
+    assert (run.call_set.count(), run.cell_set.count()) == (calls, cells)
+    assert LooseBlob.objects.filter(sha=packed).exists()
+    assert run.seq >= max(run.call_set.order_by("-seq")[0].seq, run.cell_set.order_by("-seq")[0].seq)
+
+
+def test_blobs_of_an_archived_run_go_and_come_back_with_it() -> None:
+    run = make_rich(3_000, 200)
+    before = export(run)
+    named = loose.of_runs(Run.objects.filter(pk=run.pk)) - {run.answer_blob}
+    assert named
+    archive.archive(run)
+    run.refresh_from_db()
+    for sha in named:
+        age(sha, 7_200)
+    LooseBlob.objects.update(since=timezone.now() - DAY)
+    loose.sweep()
+    assert not any(blobs.exists(sha) for sha in named) and blobs.exists(run.archive)
+    archive.restore(run)
+    run.refresh_from_db()
+    assert export(run) == before and all(blobs.exists(sha) for sha in named)
+
+
+def test_run_under_way_is_not_archived() -> None:
+    run = make_run(make_workspace(), "running")
+    with pytest.raises(CannotArchive, match="under way"):
+        archive.archive(run)
+    assert Call.objects.filter(run=run).exists()
+
+
+def test_what_does_not_read_back_whole_is_not_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(make_workspace(), "done")
+    whole = export(run)
+    torn = whole[: whole.rindex(b'{"type":"cell"')]
+    monkeypatch.setattr(jsonl, "export", lambda run: iter([torn]))
+    assert retention.pack(run) is False
+    run.refresh_from_db()
+    assert not run.archived and run.archive_tried_at
+    monkeypatch.undo()
+    assert export(run) == whole
+
+
+def test_run_that_changed_while_it_was_packed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(make_workspace(), "done")
+    real = jsonl.export
+
+    def slow(run: Run) -> Any:
+        yield from real(run)
+        Run.objects.filter(pk=run.pk).update(seq=run.seq + 1)
+
+    monkeypatch.setattr(jsonl, "export", slow)
+    with pytest.raises(CannotArchive, match="changed"):
+        archive.archive(run)
+    assert Call.objects.filter(run=run).exists()
+
+
+def test_damaged_archive_is_said_and_kept(cast: Cast) -> None:
+    run = aged(cast.workspace, 1)
+    archive.archive(run)
+    run.refresh_from_db()
+    blobs.path(run.archive).write_bytes(b"\x1f\x8b not a pack")
+    Run.objects.filter(pk=run.pk).update(restore_asked_at=timezone.now())
+    retention.sweep()
+    run.refresh_from_db()
+    assert run.archived and not run.restore_asked_at
+    page = cast.client(cast.ed).get(run.get_absolute_url()).content.decode()
+    assert "could not be brought back just now" in page
+
+
+@pytest.mark.parametrize(("then", "left", "packed"), [("keep", 4, 0), ("archive", 4, 1), ("delete", 3, 0)])
+def test_runs_go_by_their_age_as_the_workspace_says(cast: Cast, then: str, left: int, packed: int) -> None:
+    workspace = cast.workspace
+    Workspace.objects.filter(pk=workspace.pk).update(runs_then=then, runs_days=30)
+    old = aged(workspace, 31)
+    aged(workspace, 29)
+    aged(workspace, 40, kept=True)
+    aged(workspace, 90, imported_at=timezone.now() - DAY)
+    retention.sweep()
+    assert workspace.runs.count() == left
+    assert list(workspace.runs.exclude(archive="").values_list("pk", flat=True)) == ([old.pk] if packed else [])
+    assert AuditEntry.objects.filter(workspace=workspace, details__by="its age").count() == (then != "keep")
+
+
+def test_run_brought_back_is_young_again(cast: Cast) -> None:
+    Workspace.objects.filter(pk=cast.workspace.pk).update(runs_then="archive", runs_days=30)
+    run = aged(cast.workspace, 31)
+    retention.sweep()
+    Run.objects.filter(pk=run.pk).update(restore_asked_at=timezone.now())
+    retention.sweep()
+    retention.sweep()
+    run.refresh_from_db()
+    assert not run.archived and run.call_set.exists()
+
+
+def test_archived_page_shows_the_answer_and_how_to_get_the_rest(cast: Cast) -> None:
+    run = aged(cast.workspace, 1)
+    client = cast.client(cast.ed)
+    address = run.get_absolute_url()
+    assert client.post(address + "archive").status_code == 302
+    retention.sweep()
+    page = client.get(address).content.decode()
+    assert "Calls and cells are archived" in page and "Bring them back" in page and 'id="answer"' in page
+    assert 'id="tree"' not in page
+    assert "Bring them back" not in cast.client(cast.vera).get(address).content.decode()
+    run.refresh_from_db()
+    lines = b"".join(client.get(address + "export/jsonl").streaming_content)  # type: ignore[attr-defined]
+    assert json.loads(lines.splitlines()[-1])["type"] == "end"
+    assert client.get(address + "export/html").status_code == 302
+
+    assert client.post(address + "restore").status_code == 302
+    asks = {"HTTP_HX_REQUEST": "true", "HTTP_HX_TARGET": "archived"}
+    assert client.get(address, **asks).status_code == 204
+    retention.sweep()
+    assert client.get(address, **asks).headers["HX-Refresh"] == "true"
+    assert 'id="tree"' in client.get(address).content.decode()
+    did = list(AuditEntry.objects.filter(workspace=cast.workspace).values_list("action", flat=True))
+    assert "archived a run" in did and "brought a run back from its archive" in did
+
+
+def test_setting_that_would_take_runs_at_once_is_asked_about_first(cast: Cast) -> None:
+    aged(cast.workspace, 100)
+    client = cast.client(cast.adam)
+    address = cast.url("settings/retention/")
+    asked = client.post(address, {"runs_then": "delete", "runs_days": "30"})
+    assert asked.status_code == 422 and "1 run is older than that already" in asked.content.decode()
+    # A yes to something else is none.
+    other = client.post(address, {"runs_then": "delete", "runs_days": "30", "confirmed": "archive 30"})
+    assert other.status_code == 422
+    cast.workspace.refresh_from_db()
+    assert cast.workspace.runs_then == "keep"
+    done = client.post(address, {"runs_then": "delete", "runs_days": "30", "confirmed": "delete 30"})
+    assert done.status_code == 302
+    cast.workspace.refresh_from_db()
+    assert (cast.workspace.runs_then, cast.workspace.runs_days) == ("delete", 30)
+    assert AuditEntry.objects.get(action="changed how long runs are kept").details["was"] == "keep"
+
+
+@pytest.mark.parametrize("days", ["", "0", "-1", "ten", "99999", "1.5"])
+def test_days_that_are_none_are_refused(cast: Cast, days: str) -> None:
+    got = cast.client(cast.alice).post(cast.url("settings/retention/"), {"runs_then": "archive", "runs_days": days})
+    assert got.status_code == 422 and "field-error" in got.content.decode()
+    cast.workspace.refresh_from_db()
+    assert cast.workspace.runs_then == "keep"
+
+
+def test_keeping_a_run_is_a_switch(cast: Cast) -> None:
+    run = make_plain_run(cast.workspace, status=Status.DONE)
+    client = cast.client(cast.ed)
+    client.post(run.get_absolute_url() + "keep", {"kept": "1"})
+    run.refresh_from_db()
+    assert run.kept
+    client.post(run.get_absolute_url() + "keep", {"kept": ""})
+    run.refresh_from_db()
+    assert not run.kept
+
+
+def test_clean_blobs_removes_what_no_row_names_and_nothing_else() -> None:
+    run = make_rich(3_000, 200)
+    archived = make_run(run.workspace, "done")
+    archive.archive(archived)
+    archived.refresh_from_db()
+    named = loose.of_runs(Run.objects.all())
+    stray, young = blobs.put(b"nobody names this"), blobs.put(b"nobody names this yet")
+    for sha in {*named, stray}:
+        age(sha, 7_200)
+
+    def clean(*arguments: str) -> dict[str, Any]:
+        out = io.StringIO()
+        call_command("clean_blobs", "--json", *arguments, stdout=out)
+        return json.loads(out.getvalue())  # type: ignore[no-any-return]
+
+    told = clean()
+    assert told["names"] == [stray] and told["deleted"] == 0 and blobs.exists(stray)
+    assert clean("--delete")["deleted"] == 1
+    assert not blobs.exists(stray) and blobs.exists(young) and all(blobs.exists(sha) for sha in named)
+    assert b"".join(EXPORTS["jsonl"].write(run)) and clean()["names"] == []
+
+
+def test_names_lists_every_blob(settings: Any, tmp_path: Path) -> None:
+    shas = {blobs.put(bytes([n]) * 10) for n in range(20)}
+    assert shas <= set(blobs.names())
