@@ -17,8 +17,9 @@ from weakref import WeakKeyDictionary
 
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
+from django.db import Error as DatabaseError
 
-from analyses import live
+from analyses import live, outage
 from analyses.frames import CellKey, Painter, mark
 from analyses.models import Run
 from analyses.nodes import Texts
@@ -139,7 +140,7 @@ class Feed:
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # Redis is away: the feed looks by itself meanwhile
-                log.warning("run %s: no wake-ups for now: %s", self.run_id, error)
+                outage.REDIS.met(error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 10.0)
 
@@ -153,10 +154,16 @@ class Feed:
                 except Run.DoesNotExist:
                     for viewer in list(self.viewers):
                         await self._close(viewer, GONE)
+                except DatabaseError as error:
+                    outage.DATABASE.met(error)
+                    self._painter = None
+                    await asyncio.sleep(1)
                 except Exception:
                     log.exception("run %s: its feed failed; it tries again", self.run_id)
                     self._painter = None
                     await asyncio.sleep(1)
+                else:
+                    outage.DATABASE.over()
                 await asyncio.sleep(max(0.0, GAP - (time.monotonic() - began)))
                 await self._rest()
         finally:

@@ -7,7 +7,6 @@ every 2 s. Where there is no Redis (the command line), nothing is sent.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,11 +16,12 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 from redis.exceptions import RedisError
 
-log = logging.getLogger(__name__)
+from analyses import outage
 
 EXPIRES = 3600  # seconds
 TEXT_MOST = 64_000  # characters kept of one reply or output while it is written; its tail
 GAP = 0.1  # seconds between two wake-ups of a run
+PATIENCE = 5.0  # seconds for Redis to take what is sent at once
 
 
 def group(run_id: int) -> str:
@@ -67,8 +67,9 @@ async def read(run_id: int) -> dict[tuple[int, int, str], str]:
     try:
         raw: dict[str, str] = await redis_of_loop().hgetall(_key(run_id))  # type: ignore[assignment]  # decode_responses
     except (RedisError, OSError) as error:
-        log.warning("live text of run %s could not be read: %s", run_id, error)
+        outage.REDIS.met(error)
         return {}
+    outage.REDIS.over()
     return _parsed(raw)
 
 
@@ -82,8 +83,9 @@ def left_over(run_id: int) -> dict[tuple[int, int, str], str]:
         ) as client:
             raw: dict[str, str] = client.hgetall(_key(run_id))  # type: ignore[assignment]  # decode_responses
     except (RedisError, OSError) as error:
-        log.warning("live text of run %s could not be read: %s", run_id, error)
+        outage.REDIS.met(error)
         return {}
+    outage.REDIS.over()
     return _parsed(raw)
 
 
@@ -145,24 +147,27 @@ class LiveRun:
             try:
                 await redis_of_loop().delete(_key(self.run_id))
             except (RedisError, OSError) as error:
-                log.warning("live text of run %s could not be cleared: %s", self.run_id, error)
+                outage.REDIS.met(error)
 
     async def flush(self) -> None:
         changed, self._changed = self._changed, set()
         gone, self._gone = self._gone, set()
         self._advanced = False
         try:
-            if changed or gone:
-                async with redis_of_loop().pipeline(transaction=True) as pipe:
-                    if gone:
-                        pipe.hdel(_key(self.run_id), *gone)
-                    if texts := {name: self._texts[name] for name in changed if name in self._texts}:
-                        pipe.hset(_key(self.run_id), mapping=dict[Any, Any](texts))
-                    pipe.expire(_key(self.run_id), EXPIRES)
-                    await pipe.execute()
-            await get_channel_layer().group_send(group(self.run_id), {"type": "run.advanced"})
+            async with asyncio.timeout(PATIENCE):
+                if changed or gone:
+                    async with redis_of_loop().pipeline(transaction=True) as pipe:
+                        if gone:
+                            pipe.hdel(_key(self.run_id), *gone)
+                        if texts := {name: self._texts[name] for name in changed if name in self._texts}:
+                            pipe.hset(_key(self.run_id), mapping=dict[Any, Any](texts))
+                        pipe.expire(_key(self.run_id), EXPIRES)
+                        await pipe.execute()
+                await get_channel_layer().group_send(group(self.run_id), {"type": "run.advanced"})
         except (RedisError, OSError) as error:
-            log.warning("run %s: watchers could not be woken: %s", self.run_id, error)
+            outage.REDIS.met(error)
+        else:
+            outage.REDIS.over()
 
     async def close(self) -> None:
         """Say the last word and forget the text."""

@@ -20,6 +20,7 @@ from django.db import close_old_connections, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from analyses import outage
 from analyses.live import LiveRun, left_over
 from analyses.models import ENDED, Call, Cell, Run, Status
 from analyses.texts import bounded_answer, clean, clean_json, stored_messages, stored_output
@@ -501,6 +502,7 @@ class Writer:
                 with transaction.atomic():
                     for record in records:
                         record.write()
+                outage.DATABASE.over()
                 return
             except LeaseLost:
                 for record in records:
@@ -511,7 +513,7 @@ class Writer:
                     record.undo()
                 if time.monotonic() > give_up:
                     raise
-                log.warning("the database could not be written (%s), trying again", error)
+                outage.DATABASE.met(error)
                 close_old_connections()
                 time.sleep(pause)
                 pause = min(pause * 2, 2.0)

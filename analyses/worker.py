@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,11 @@ import redis
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
-from django.db.models import F, Q
-from django.db.models.functions import Coalesce, Now
-from django.utils import timezone
 from redis.exceptions import RedisError
 
-from analyses import deletion, ingest, live, retention
+from analyses import deletion, ingest, live, outage, retention
 from analyses.execution import Clients, execute
+from analyses.leases import Lease, Watch, claim, claim_orphan, expiry
 from analyses.models import Run, Status
 from analyses.recorder import Writer, close_rows
 from analyses.wakeups import wake_worker
@@ -81,6 +78,9 @@ class Worker:
         self._writer = Writer()
         self._clients = Clients()
         self._tidier: threading.Thread | None = None
+        # A lease is short in tests alone: then there is less to wait for, too.
+        self._sweep_seconds = min(SWEEP_SECONDS, settings.LEASE_SECONDS / 2)
+        self._watch = Watch(self._sweep_seconds)
         self._next_word = 0.0  # when to say again that this worker lives
         self.sandbox: dict[str, Any] = {"ok": False, "reason": "not probed yet"}
 
@@ -155,11 +155,11 @@ class Worker:
         *,
         endpoint: Endpoint | None = None,
         tap: Callable[[Any], None] | None = None,
-        orphaned: bool = False,
+        orphan: Lease | None = None,
     ) -> concurrent.futures.Future[None] | None:
         """Claim and start a queued run; returns when it is claimed, not when it is over.
 
-        None where it is not to be had, or this worker is full. ``orphaned``: claim one whose worker is gone.
+        None where it is not to be had, or this worker is full. ``orphan``: its worker is gone, and this is the lease it had.
         """
         token = secrets.token_hex(16)
         with self._lock:
@@ -168,7 +168,10 @@ class Worker:
             held = self._held[run_id] = _Held(token)
         run = None
         try:
-            run = (claim_orphan if orphaned else claim)(run_id, token, self.sandbox)
+            if orphan is not None:
+                run = claim_orphan(orphan, token, self.sandbox)
+            else:
+                run = claim(run_id, token, self.sandbox)
         finally:
             if run is None:
                 with self._lock:
@@ -212,13 +215,15 @@ class Worker:
                 if now >= next_renewal:
                     next_renewal = now + settings.LEASE_SECONDS / 4
                 if self._serving and now >= next_sweep:
-                    next_sweep = now + SWEEP_SECONDS
+                    next_sweep = now + self._sweep_seconds
                     self._sweep()
             except DatabaseError as error:
-                log.warning("the keeper could not reach the database, trying again: %s", error)
+                outage.DATABASE.met(error)
                 close_old_connections()
             except Exception:
                 log.exception("the keeper failed, trying again")
+            else:
+                outage.DATABASE.over()
             self._say_alive(now)
         if self._serving:
             self._tell_redis(lambda client, key: client.delete(key))
@@ -251,7 +256,7 @@ class Worker:
             else:
                 self._heed_pause(held[pk], pause_at is not None)
             if renew:
-                Run.objects.filter(pk=pk, lease_token=token).update(lease_expires_at=_expiry())
+                Run.objects.filter(pk=pk, lease_token=token).update(lease_expires_at=expiry())
 
     def _heed_pause(self, held: _Held, wanted: bool) -> None:
         """Let no more requests out; once none is under way, let go of the run: its jail is not held for days."""
@@ -275,13 +280,7 @@ class Worker:
         queued = Run.objects.filter(status=Status.QUEUED, lease_token="").order_by("created_at")
         for pk in list(queued.values_list("pk", flat=True)[: max(room, 0)]):
             self.take(pk)
-        for run in Run.objects.filter(_orphaned()):
-            if run.stop_requested_at is not None:
-                self._close(run, Status.STOPPED, STOPPED)
-            elif run.attempts >= MOST_ATTEMPTS:
-                self._close(run, Status.FAILED, GIVEN_UP)
-            else:
-                self.take(run.pk, orphaned=True)
+        self._take_up_orphans()
         ingest.sweep()
         self.tidy()
 
@@ -293,11 +292,23 @@ class Worker:
             self._tidier = threading.Thread(target=_tidy, name="rlmweb-tidier", daemon=True)
             self._tidier.start()
 
-    def _close(self, run: Run, status: str, reason: str) -> None:
+    def _take_up_orphans(self) -> None:
+        with self._lock:
+            ours = set(self._held)
+        leases = {lease.run_id: lease for lease in self._watch.lapsed(but=ours)}
+        for run in Run.objects.filter(pk__in=leases):
+            if run.stop_requested_at is not None:
+                self._close(run, leases[run.pk], Status.STOPPED, STOPPED)
+            elif run.attempts >= MOST_ATTEMPTS:
+                self._close(run, leases[run.pk], Status.FAILED, GIVEN_UP)
+            else:
+                self.take(run.pk, orphan=leases[run.pk])
+
+    def _close(self, run: Run, lease: Lease, status: str, reason: str) -> None:
         """End a run that nobody executes, with every row of it."""
         token = secrets.token_hex(16)
         # Take the lease first: of two workers that sweep at once one wins.
-        if Run.objects.filter(_orphaned(), pk=run.pk).update(lease_token=token, lease_expires_at=_expiry()):
+        if lease.unchanged().update(lease_token=token, lease_expires_at=expiry()):
             close_rows(run, status, reason, token)
 
     def _say_alive(self, now: float) -> None:
@@ -315,7 +326,7 @@ class Worker:
             with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2) as client:
                 say(client, key)
         except (RedisError, OSError) as error:
-            log.warning("the worker's sign of life did not reach Redis: %s", error)
+            outage.REDIS.met(error)
 
 
 def _tidy() -> None:
@@ -327,40 +338,6 @@ def _tidy() -> None:
         except Exception:
             log.exception("what is due by its age could not be tidied, trying again")
     connection.close()
-
-
-def _expiry() -> Any:
-    return timezone.now() + timedelta(seconds=settings.LEASE_SECONDS)
-
-
-def _orphaned() -> Q:
-    return Q(status__in=[Status.RUNNING, Status.WAITING], lease_expires_at__lt=timezone.now())
-
-
-def claim_orphan(run_id: int, token: str, sandbox: dict[str, Any]) -> Run | None:
-    """Take over a run whose lease has run out; None where somebody else was first, or its worker woke up."""
-    taken = Run.objects.filter(_orphaned(), pk=run_id).update(
-        lease_token=token, lease_expires_at=_expiry(), attempts=F("attempts") + 1, sandbox=sandbox
-    )
-    if not taken:
-        return None
-    log.warning("run %s: its worker is gone; it is taken up here", run_id)
-    return Run.objects.select_related("corpus_version__corpus").get(pk=run_id)
-
-
-def claim(run_id: int, token: str, sandbox: dict[str, Any]) -> Run | None:
-    """Take the lease of a queued run by one conditional update; None where somebody else was first."""
-    taken = Run.objects.filter(pk=run_id, status=Status.QUEUED, lease_token="").update(
-        status=Status.RUNNING,
-        lease_token=token,
-        lease_expires_at=_expiry(),
-        started_at=Coalesce(F("started_at"), Now()),
-        sandbox=sandbox,
-        seq=F("seq") + 1,
-    )
-    if not taken:
-        return None
-    return Run.objects.select_related("corpus_version__corpus").get(pk=run_id)
 
 
 @cache

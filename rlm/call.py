@@ -362,7 +362,9 @@ class Call:
             reply = await run.client.complete(
                 list(self.messages), model=self.spec.model, max_tokens=max_tokens, on_delta=on_delta, on_retry=on_retry,
                 tools=tools, sampling=run.spec.sampling or None, seconds=run.limits.request_seconds, run_key=run.key,
+                ready=run.commit, known=run.answered,
             )  # fmt: skip
+            run.answered = True
             used = Usage() if reply.cached else reply.usage
         except BaseException:
             if streamed:  # the provider bills what it sent, though nobody says how much that was

@@ -18,10 +18,11 @@ from rlm.endpoints import Endpoint
 from rlm.events import Usage
 from rlm.gate import SharedGate, gate_of
 from rlm.prices import price
-from rlm.replies import ModelError, ModelReply, OnDelta, OnRetry
+from rlm.replies import ModelError, ModelReply, OnDelta, OnRetry, Ready
 from rlm.replycache import ReplyCache, cache_key
 from rlm.stream import SLACK, ReplyBuilder, data_events, is_context_length, too_long
 
+AWAY_SECONDS = 180.0  # for which an endpoint that has answered before and is away is asked again
 MAX_WAIT = 60.0  # seconds; a provider that asks for more is not waited for
 BYTES_A_TOKEN = 16  # a reply longer than this times max_tokens is not a reply
 
@@ -67,10 +68,13 @@ class ModelClient:
         sampling: Mapping[str, Any] | None = None,
         seconds: float = 300.0,
         run_key: str = "",
+        ready: Ready | None = None,
+        known: bool = False,
     ) -> ModelReply:
         """Return the model's reply to ``messages``; raise ModelError when there is none to be had.
 
-        ``seconds`` bounds one attempt; ``run_key`` is whose turn it is at the endpoint's gate.
+        ``seconds`` bounds one attempt; ``run_key`` is whose turn it is at the endpoint's gate. ``ready`` is awaited before
+        each attempt, and may raise. ``known``: the endpoint has answered before; while it is away it is waited for.
         """
         parameters = {**self.endpoint.sampling, **(sampling or {})}
         key = ""
@@ -81,12 +85,15 @@ class ModelClient:
                     on_delta(kept.text, kept.reasoning)
                 return replace(kept, cached=True, usage=replace(kept.usage, cost=0.0), first_token=time.time())
         gate = gate_of(self.endpoint, self._shared)
-        attempt = 0
+        attempt = tries_away = 0
+        away_since = 0.0
         while True:
             attempt += 1
             try:
                 place = await gate.enter(run_key)
                 try:
+                    if ready is not None:
+                        await ready()  # it may have been long ago that the run was ours
                     reply = await self._attempt(messages, model, max_tokens, parameters, tools, on_delta, seconds)
                 finally:
                     await gate.leave(place)
@@ -95,6 +102,14 @@ class ModelClient:
                 attempt -= 1  # it was our wording, and each parameter is refused once at most
                 self._drop(refusal.name, refusal)
             except ModelError as error:
+                if known and error.away and time.monotonic() - (away_since or time.monotonic()) < AWAY_SECONDS:
+                    if not away_since and on_retry is not None:
+                        on_retry(f"{error} It is tried again until it answers, for up to {AWAY_SECONDS:g} s.")
+                    away_since = away_since or time.monotonic()
+                    attempt -= 1
+                    tries_away += 1
+                    await asyncio.sleep(self._wait(tries_away, error.wait))
+                    continue
                 if not error.retry or attempt >= self.endpoint.attempts or (error.wait or 0) > MAX_WAIT:
                     raise _after(error, attempt) from error
                 wait = self._wait(attempt, error.wait)
@@ -158,12 +173,13 @@ class ModelClient:
         except openai.APIStatusError as error:
             raise self._status_error(error, body) from error
         except openai.APITimeoutError as error:
-            raise ModelError("unreachable", self._says("did not answer in time"), retry=True) from error
+            raise ModelError("unreachable", self._says("did not answer in time"), retry=True, away=True) from error
         except openai.APIConnectionError as error:
             cause = type(error.__cause__).__name__ if error.__cause__ else "no connection"
             dropped = "Protocol" in cause or "Read" in cause
             told = "closed the connection without a reply" if dropped else f"could not be reached ({cause})"
-            raise ModelError("dropped" if dropped else "unreachable", self._says(told), retry=True) from error
+            kind = "dropped" if dropped else "unreachable"
+            raise ModelError(kind, self._says(told), retry=True, away=not dropped) from error
         except httpx2.HTTPError as error:
             raise ModelError("dropped", self._says("dropped the connection in mid-reply"), retry=True) from error
         except (openai.OpenAIError, httpx2.InvalidURL, httpx2.StreamError) as error:
@@ -245,7 +261,10 @@ class ModelClient:
                 "rate_limited", self._says(f"asks for fewer requests (429): {message}"), retry=True, wait=wait
             )
         if status in (408, 409, 425) or status >= 500:
-            return ModelError("server", self._says(f"had an error ({status}): {message}"), retry=True, wait=wait)
+            away = status in (502, 503)  # as a proxy says it while the model behind it starts
+            return ModelError(
+                "server", self._says(f"had an error ({status}): {message}"), retry=True, wait=wait, away=away
+            )
         return ModelError("bad_request", self._says(f"refused the request ({status}): {message}"))
 
     def _says(self, what: str) -> str:

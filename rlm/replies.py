@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from rlm.events import Usage
 
 OnDelta = Callable[[str, str], None]  # (text, reasoning) as they stream
 OnRetry = Callable[[str], None]  # a sentence; what streamed so far is void
+Ready = Callable[[], Awaitable[None]]  # raises where no request may go out any more
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,14 @@ class ModelError(Exception):
     context_length, malformed, empty.
     """
 
-    def __init__(self, kind: str, sentence: str, *, retry: bool = False, wait: float | None = None) -> None:
+    def __init__(
+        self, kind: str, sentence: str, *, retry: bool = False, wait: float | None = None, away: bool = False
+    ) -> None:
         super().__init__(sentence)
         self.kind = kind
         self.retry = retry  # another try may help
         self.wait = wait  # seconds the provider asked to wait
+        self.away = away  # there was nobody to take the request: it cost nothing
 
 
 class Model(Protocol):
@@ -65,6 +69,8 @@ class Model(Protocol):
         sampling: Mapping[str, Any] | None = None,
         seconds: float = 300.0,
         run_key: str = "",
+        ready: Ready | None = None,
+        known: bool = False,
     ) -> ModelReply: ...
 
     async def close(self) -> None: ...

@@ -66,6 +66,7 @@ class Run:
         self.calls = len(self.record.calls)
         self.cells = self.record.cells
         self.depth = self.record.depth
+        self.answered = self.record.usage.prompt_tokens > 0  # the endpoint has replied to this run
         self.failure: BaseException | None = None  # the recorder's: it ends the run without a further word
         self.ending: Ending | None = None
         self._emit = emit

@@ -13,7 +13,7 @@ from rlm.endpoints import Endpoint
 from rlm.events import Usage
 from rlm.offline.situation import Situation
 from rlm.offline.steps import NAME, Step, next_step
-from rlm.replies import ModelReply, OnDelta, OnRetry
+from rlm.replies import ModelReply, OnDelta, OnRetry, Ready
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ class OfflineClient:
         sampling: Mapping[str, Any] | None = None,
         seconds: float = 300.0,
         run_key: str = "",
+        ready: Ready | None = None,
+        known: bool = False,
     ) -> ModelReply:
         """Return the next reply of the call that the messages belong to."""
         situation = Situation.of(messages)

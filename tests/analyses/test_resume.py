@@ -12,6 +12,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from analyses import actions
+from analyses.leases import lease_of
 from analyses.models import Call, Cell, Run
 from analyses.recorder import LeaseLost, RunRecord
 from analyses.texts import answer_of
@@ -71,7 +72,8 @@ def cut(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
 
 
 def execute(worker: Worker, run: Run, server: Scripted, *, orphaned: bool = False) -> Run:
-    done = worker.take(run.pk, endpoint=endpoint_of(server), orphaned=orphaned)
+    orphan = lease_of(run.pk) if orphaned else None
+    done = worker.take(run.pk, endpoint=endpoint_of(server), orphan=orphan)
     assert done is not None
     done.result(timeout=60)
     run.refresh_from_db()
@@ -177,6 +179,7 @@ def test_what_ran_before_counts_against_the_limits_and_the_time(
 def test_a_sweep_takes_up_what_a_dead_worker_left_and_gives_up_in_the_end(
     scripted: Callable[..., Scripted], transactional_db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings.LEASE_SECONDS = 3
     server = scripted({"replies": ["```repl\nx = 1\nprint(x)\n```"], "default": "```repl\nFINAL(x + 1)\n```"})
     settings.OPENAI_BASE_URL, settings.OPENAI_API_KEY = server.base_url, "k"
     run = actions.start_run(make_workspace(), None, question="What is asked?", wake=False)

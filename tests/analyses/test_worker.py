@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from analyses import actions
+from analyses.leases import claim
 from analyses.models import Call, Cell, Run
-from analyses.worker import Worker, claim
+from analyses.worker import Worker
 from rlm.endpoints import Endpoint
 from tests.factories import make_run, make_workspace
 from tests.scripted.fixture import Scripted

@@ -154,6 +154,38 @@ async def test_complete_fails_where_nobody_listens() -> None:
     assert "gone could not be reached" in str(caught.value)
 
 
+async def test_an_endpoint_that_has_answered_before_is_waited_for_while_it_is_away(scripted: Serve) -> None:
+    away = {"status": 503}
+    server = scripted(attempts(*[away] * 7, {"mode": "drop", "text": "half"}, away, "here again"))
+    told: list[str] = []
+    reply = await complete(client(server, attempts=2), known=True, on_retry=told.append)
+    assert reply.text == "here again" and server.stats()["requests"] == 10
+    assert len(told) == 2 and "tried again until it answers, for up to 180 s" in told[0]  # once, not for every try
+    assert "(1 of 2 tries)" in told[1]
+
+
+async def test_an_endpoint_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlm.client.AWAY_SECONDS", 0.1)
+    with pytest.raises(ModelError, match="could not be reached"):
+        await complete(ModelClient(Endpoint("gone", "http://127.0.0.1:9/v1", attempts=2), backoff=0.01), known=True)
+
+
+async def test_nothing_is_sent_where_the_run_is_not_ours_any_more(scripted: Serve) -> None:
+    """It is asked before every try: one may have waited for its turn, or for the next try, for long."""
+    server = scripted({"default": {"status": 500}})
+    asked = 0
+
+    async def ready() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise PermissionError
+
+    with pytest.raises(PermissionError):
+        await complete(client(server), ready=ready)
+    assert server.stats()["requests"] == 2
+
+
 async def test_complete_bounds_the_seconds_of_a_request(scripted: Serve) -> None:
     error = await failure(scripted({"default": {"text": "late", "delay": 5}}), seconds=0.2, attempts=2)
     assert error.kind == "timeout" and "0.2 s" in str(error)

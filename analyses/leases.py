@@ -1,0 +1,102 @@
+"""Leases of runs: who executes a run, and when that worker counts as gone (design.md, decision 3).
+
+A lease is judged by whether it is renewed, as seen by the process that looks: its own steady clock, which no setting of a
+machine's time moves. The date in the row, by the database's clock, only shortens the wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db.models import BooleanField, ExpressionWrapper, F, Q
+from django.db.models.functions import Coalesce, Now
+
+from analyses.models import Run, Status
+
+log = logging.getLogger(__name__)
+
+UNDER_WAY = (Status.RUNNING, Status.WAITING)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lease as it stood when it was read. What is done to the run on the strength of it holds only if it still does."""
+
+    run_id: int
+    token: str
+    expires_at: datetime
+
+    def unchanged(self) -> Any:
+        return Run.objects.filter(
+            pk=self.run_id, status__in=UNDER_WAY, lease_token=self.token, lease_expires_at=self.expires_at
+        )
+
+
+def expiry() -> Any:
+    """When a lease that is renewed now runs out."""
+    return Now() + timedelta(seconds=settings.LEASE_SECONDS)
+
+
+def lease_of(run_id: int) -> Lease | None:
+    """The lease under which a run is executed."""
+    rows = Run.objects.filter(pk=run_id, status__in=UNDER_WAY, lease_expires_at__isnull=False)
+    return next((Lease(*row) for row in rows.values_list("pk", "lease_token", "lease_expires_at")), None)
+
+
+def claim(run_id: int, token: str, sandbox: dict[str, Any]) -> Run | None:
+    """Take the lease of a queued run by one conditional update; None where somebody else was first."""
+    taken = Run.objects.filter(pk=run_id, status=Status.QUEUED, lease_token="").update(
+        status=Status.RUNNING,
+        lease_token=token,
+        lease_expires_at=expiry(),
+        started_at=Coalesce(F("started_at"), Now()),
+        sandbox=sandbox,
+        seq=F("seq") + 1,
+    )
+    if not taken:
+        return None
+    return Run.objects.select_related("corpus_version__corpus").get(pk=run_id)
+
+
+def claim_orphan(lease: Lease, token: str, sandbox: dict[str, Any]) -> Run | None:
+    """Take over a run whose worker is gone; None where somebody else was first, or its worker woke up."""
+    taken = lease.unchanged().update(
+        lease_token=token, lease_expires_at=expiry(), attempts=F("attempts") + 1, sandbox=sandbox
+    )
+    if not taken:
+        return None
+    log.warning("run %s: its worker is gone; it is taken up here", lease.run_id)
+    return Run.objects.select_related("corpus_version__corpus").get(pk=lease.run_id)
+
+
+class Watch:
+    """Sees which leases are no longer renewed. To be asked every ``every`` seconds."""
+
+    def __init__(self, every: float) -> None:
+        self._every = every
+        self._looked = float("-inf")
+        self._since: dict[Lease, float] = {}  # from when on it stands as it does
+
+    def lapsed(self, but: Collection[int]) -> list[Lease]:
+        """The leases whose workers are gone, but for those of these runs."""
+        over = ExpressionWrapper(Q(lease_expires_at__lt=Now()), output_field=BooleanField())
+        rows = Run.objects.filter(status__in=UNDER_WAY, lease_expires_at__isnull=False).exclude(pk__in=but)
+        found = list(rows.annotate(over=over).values_list("pk", "lease_token", "lease_expires_at", "over"))
+        now = time.monotonic()
+        # After a gap (the database was away, this process hung) nobody knows who could not renew either.
+        known = self._since if now - self._looked < 2.5 * self._every else {}
+        self._looked, self._since = now, {}
+        gone = []
+        for pk, token, expires_at, is_over in found:
+            lease = Lease(pk, token, expires_at)
+            since = self._since[lease] = known.get(lease, now)
+            # A living worker renews every quarter: half of it in silence is enough where the date has passed too.
+            if now - since >= settings.LEASE_SECONDS / (2 if is_over else 1):
+                gone.append(lease)
+        return gone
