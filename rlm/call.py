@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rlm import compaction
 from rlm.events import (
     CallFinished,
     CallStarted,
@@ -23,15 +24,18 @@ from rlm.events import (
     Usage,
 )
 from rlm.ledger import LimitReached
+from rlm.parsing import split_thinking
 from rlm.prices import price
+from rlm.probe import clip
 from rlm.recording import RecordedCall, RecordedCell
 from rlm.replies import ModelError, ModelReply, ToolCall
 from rlm.spec import CallSpec, Ending, Outcome
-from rlm.wording import said_last
+from rlm.wording import follow_up_message, said_last
 from sandbox import SandboxError, SandboxUnavailable, Value
 
 if TYPE_CHECKING:
     from rlm.run import Run
+    from rlm.warm import WarmRepl
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -43,6 +47,8 @@ BIG = 1 << 20  # bytes; what reads a larger value whole is done in a thread
 
 class Call:
     """The base of all strategies: a subclass says in ``work`` how a call comes to its outcome."""
+
+    with_repl = False  # that the model knows of
 
     def __init__(self, run: Run, spec: CallSpec) -> None:
         self.run = run
@@ -60,6 +66,8 @@ class Call:
         self.has_something = False  # that a last request could make a partial answer of
         self.record: RecordedCall | None = None  # what there is of it already
         self._noted: list[str] = []  # sentences that are told of already
+        self.follow_ups = run.spec.follow_ups if spec.parent is None else ()
+        self.first_turn = 1  # of the question that is being answered
 
     # what was there before
 
@@ -78,14 +86,25 @@ class Call:
 
     # to be said by each strategy
 
-    async def work(self) -> Outcome:
+    async def open(self) -> None:
+        """Begin the conversation: what the call is, and what it is to do."""
         raise NotImplementedError
+
+    async def work(self) -> Outcome:
+        """Go on from the messages as they stand, until the question is answered."""
+        raise NotImplementedError
+
+    async def run_again(self, recorded: RecordedCell) -> None:
+        """Run the code of a turn once more, for what it leaves behind; strategies without a REPL have none."""
+
+    def adopt(self, warm: WarmRepl) -> None:
+        """Go on in a REPL that was kept; strategies without one have no use for it."""
 
     async def last_words(self, ending: Ending) -> Outcome:
         """Make a partial answer after a limit. By default there is none."""
         return Outcome(ending.status, ending.reason)
 
-    async def release(self) -> None:
+    async def release(self, outcome: Outcome) -> None:
         """Give back what the call holds."""
 
     # from the beginning to the end
@@ -102,7 +121,7 @@ class Call:
         finally:
             self._over = True
             try:
-                await self.release()
+                await self.release(outcome)
             except Exception:
                 log.exception("call %d could not be closed", self.spec.number)
             self.rest()
@@ -127,7 +146,7 @@ class Call:
             ending = first
         prose = Value.of(ending.prose) if ending.prose else None
         outcome = Outcome(ending.status, ending.reason, prose, "", bool(prose))
-        if ending.last and self.turn > 0:
+        if ending.last and self.turn >= self.first_turn:
             try:
                 outcome = await self._guarded(lambda: self.last_words(ending))
             except Ending as second:
@@ -141,7 +160,61 @@ class Call:
         self._at_work = True
         if self.record is None or not self.record.started:
             self.run.emit(CallStarted(self.spec.number, time.time()))
+        if self.follow_ups:
+            await self._go_through_earlier()
+        else:
+            await self.open()
         return await self.work()
+
+    # a follow-up
+
+    async def _go_through_earlier(self) -> None:
+        """Take the turns of the questions before from the record, with no request; then put the newest question."""
+        upto = self.follow_ups[-1].after
+        newest = None
+        while self.turn < upto and (recorded := self.next_recorded) is not None:
+            newest = recorded
+            await self._go_through(recorded)
+        if newest is None:
+            await self.open()
+        else:
+            self._close_turn(newest)
+        self.turn, self.first_turn = upto, upto + 1
+        self.spec = replace(self.spec, schema=None)  # it was of the first question's answer
+        self._warned.clear()
+        self.has_something = False
+        if self.next_recorded is None:
+            self._noted.clear()  # those were noted of the questions before
+        for follow_up in self.follow_ups:
+            if follow_up.after == upto:  # more than one, where those before ended without a turn
+                self.add_to_unsent(follow_up_message(follow_up.question, repl=self.with_repl))
+
+    async def _go_through(self, recorded: RecordedCell) -> None:
+        self.turn += 1
+        self._as_recorded(recorded)
+        if not recorded.replied:
+            return
+        self._count_reported(recorded)
+        if recorded.kind == "compaction":
+            self.restart(compaction.KEPT)
+        elif recorded.code:
+            await self.run_again(recorded)
+
+    def _close_turn(self, recorded: RecordedCell) -> None:
+        """Append what the last turn of a question left unsaid: its reply, and what came of it."""
+        if not recorded.replied:
+            self.add("assistant", "(no reply came)")
+        elif recorded.kind == "compaction":
+            self.add("user", compaction.summary_of(recorded.reply, recorded.number - 1))
+        else:
+            text = split_thinking(recorded.reply)[1].strip()
+            if recorded.kind == "tool":  # as text: not every tool it called may have been answered
+                text = f"{text}\n\n{recorded.code}".strip()
+            self.add("assistant", text or "(an empty reply)")
+            if recorded.code and not recorded.done:
+                self.add("user", f"Cell {recorded.number} was not run to its end.")
+            elif told := recorded.shown or clip(recorded.output, self.run.limits.shown_chars):
+                self.add("user", told)
 
     async def _guarded(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do ``work``; turn whatever ends it early into an Ending."""
@@ -318,11 +391,14 @@ class Call:
     def _reply_again(self, recorded: RecordedCell) -> ModelReply:
         """Return a recorded reply: it was paid for once."""
         self.turn += 1
-        if recorded.usage.prompt_tokens:
-            self._reported, self._appended = recorded.usage.prompt_tokens, 0
+        self._count_reported(recorded)
         return ModelReply(
             recorded.reply, recorded.reasoning, recorded.usage, self.tool_calls_of(recorded), recorded.finish_reason
         )
+
+    def _count_reported(self, recorded: RecordedCell) -> None:
+        if recorded.usage.prompt_tokens:
+            self._reported, self._appended = recorded.usage.prompt_tokens, 0
 
     def tool_calls_of(self, recorded: RecordedCell) -> tuple[ToolCall, ...]:
         """Return what a recorded reply called through the API; strategies without tools have none."""
@@ -393,16 +469,20 @@ class Call:
             )
         )  # fmt: skip
 
+    @property
+    def turns_left(self) -> int:
+        return self.run.limits.turns - (self.turn + 1 - self.first_turn)
+
     def check_turns(self) -> None:
         """Raise the Ending of a call that has used its turns up."""
-        if self.turn >= self.run.limits.turns:
+        if self.turns_left <= 0:
             raise Ending("limit", f"The call's limit of {self.run.limits.turns} turns is reached.", last=True)
 
     def notices(self) -> list[str]:
         """Return what the model should know of limits that are near; each is said once, the last turns every time."""
         run = self.run
         found: list[str] = []
-        left = run.limits.turns - self.turn
+        left = self.turns_left
         if left <= 2 and run.limits.turns > 3:
             found.append(f"[{left} turn{'s' if left != 1 else ''} left: come to an end with FINAL.]" if left else "")
         near = {phrase.split(" of ")[-1]: phrase for phrase in run.ledger.near()}

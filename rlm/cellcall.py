@@ -12,7 +12,8 @@ from rlm.call import Call
 from rlm.events import CellDiffers, CellDone, CellWaiting, OutputDelta
 from rlm.recording import RecordedCell
 from rlm.requests import Requests
-from rlm.spec import CallSpec, Ending
+from rlm.spec import CallSpec, Ending, Outcome
+from rlm.warm import WarmRepl
 from rlm.wording import output_message
 from sandbox import CellResult, Jail, Repl, ReplLimits, SandboxError
 
@@ -32,16 +33,24 @@ class CellCall(Call):
         self.requests = Requests(self)
         self._starting: asyncio.Task[Repl] | None = None
         self._ran = 0  # cells run in the REPL that is there now
+        self._kept = 0  # turns whose cells have left what they leave in a REPL that was kept
 
-    async def release(self) -> None:
+    def adopt(self, warm: WarmRepl) -> None:
+        self.repl, self._ran, self._kept = warm.repl, warm.ran, warm.turn
+        warm.repl.serve(self.requests.answer)
+
+    async def release(self, outcome: Outcome) -> None:
         if self._starting is not None and self.repl is None:
             self._starting.cancel()
             await asyncio.wait({self._starting})
             if not self._starting.cancelled() and self._starting.exception() is None:
                 self.repl = self._starting.result()
-        if self.repl is not None:
+        stay = self.spec.parent is None and self.run.keep_warm and outcome.status != "stopped"
+        if self.repl is not None and not stay:
             await self.repl.close()
         await self.requests.end_children("Its parent call has ended.")
+        if self.repl is not None and stay and not await self.run.keep(self.repl, self.turn, self._ran):
+            await self.repl.close()
 
     # the REPL
 
@@ -98,7 +107,7 @@ class CellCall(Call):
         told = recorded is not None and recorded.done
         if self.record is not None and recorded is not None and told:
             self.has_something = True
-            if recorded.was_not_run or cell <= self.record.last_reset:
+            if self.stands(recorded):
                 run.close_left_behind(call, cell, "The cell that asked for it was ended.")
                 return CellResult(recorded.output, recorded.output_chars, recorded.error, killed=recorded.killed)
 
@@ -162,7 +171,7 @@ class CellCall(Call):
     async def tell_cell(self, result: CellResult, shown: str, shown_chars: int, *, output: str | None = None) -> str:
         """Tell of a cell that has run; return what the model is to be told of it: what it was told, where it was."""
         if (recorded := self.recorded(self.turn)) is not None and recorded.done:
-            self._compare(recorded, result.output if output is None else output, result)
+            self.compare(recorded, result.output if output is None else output, result)
             return recorded.shown or shown
         variables: list[dict[str, Any]] = []
         if self.repl is not None and self.repl.alive and not result.killed:
@@ -179,7 +188,7 @@ class CellCall(Call):
     async def tell_tools(self, result: CellResult | None, output: str, seconds: float, waited: float) -> None:
         """Tell of a turn's tool calls, whose results the model sees whole."""
         if (recorded := self.recorded(self.turn)) is not None and recorded.done:
-            self._compare(recorded, output, result or CellResult())
+            self.compare(recorded, output, result or CellResult())
             return
         error, killed = (result.error, result.killed) if result is not None else ("", "")
         self.run.emit(
@@ -189,10 +198,23 @@ class CellCall(Call):
             )
         )  # fmt: skip
 
-    def _compare(self, recorded: RecordedCell, output: str, again: CellResult) -> None:
+    async def run_again(self, recorded: RecordedCell) -> None:
+        if recorded.done and not self.stands(recorded):
+            result = await self.run_cell(recorded.code)
+            self.compare(recorded, result.output, result)
+        elif not recorded.done:
+            said = f"Cell {recorded.number} had not run to its end: what it left in the REPL is not there."
+            self.note(said, again=True)
+
+    def stands(self, recorded: RecordedCell) -> bool:
+        """Whether a recorded cell is not to run again: its REPL was lost after it, or is there, or it never ran."""
+        assert self.record is not None
+        return recorded.was_not_run or recorded.number <= max(self.record.last_reset, self._kept)
+
+    def compare(self, recorded: RecordedCell, output: str, again: CellResult) -> None:
         """Say where a cell that ran again did something else than it did the first time."""
         assert self.record is not None
-        if recorded.number <= self.record.last_reset or recorded.was_not_run:
+        if self.stands(recorded):
             return
         if recorded.was_interrupted:
             self.note(

@@ -28,10 +28,12 @@ class CodeactCall(CellCall):
         self._silent = 0
         self._refused = 0
 
-    async def work(self) -> Outcome:
+    async def open(self) -> None:
         self.prepare_repl()
         self.add("system", system_prompt(self.spec.strategy, leaf=self.spec.leaf))
         self.add("user", await opening(self))
+
+    async def work(self) -> Outcome:
         while True:
             self.check_turns()
             reply = await compaction.next_reply(self)

@@ -37,14 +37,19 @@ async def compact(call: Call, *, refused: bool = False) -> None:
     pending = call.messages[-1]["content"] if call.messages[-1]["role"] == "user" else ""
     reply = await _from_a_digest(call) if refused else await _from_the_whole(call)
     call.tell_reply(reply, "compaction")
-    summary = split_thinking(reply.text)[1].strip() or "(no summary was written)"
     call.restart(KEPT)
     last = f"\n\nThe last output, shortened:\n{clip(pending, 2_000)}" if pending else ""
-    call.add("user", summary_message(clip(summary, 8 * SUMMARY_TOKENS), turns) + last)
+    call.add("user", summary_of(reply.text, turns) + last)
     if is_too_long(call):
         raise Ending(
             "failed", "The prompt is longer than the model's window, even after the earlier turns were summarised."
         )
+
+
+def summary_of(reply: str, turns: int) -> str:
+    """Return the message that takes the place of the turns so far."""
+    summary = split_thinking(reply)[1].strip() or "(no summary was written)"
+    return summary_message(clip(summary, 8 * SUMMARY_TOKENS), turns)
 
 
 async def _from_the_whole(call: Call) -> ModelReply:

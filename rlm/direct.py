@@ -16,13 +16,15 @@ from sandbox import Value
 class DirectCall(Call):
     """One request, one reply."""
 
-    async def work(self) -> Outcome:
-        spec = self.spec
-        if spec.plain:
-            self.add("user", await asyncio.to_thread(whole_text, spec.context))
+    async def open(self) -> None:
+        if self.spec.plain:
+            self.add("user", await asyncio.to_thread(whole_text, self.spec.context))
         else:
             self.add("system", system_prompt("direct"))
             self.add("user", await opening(self))
+
+    async def work(self) -> Outcome:
+        spec = self.spec
         reply = await self.ask(standing=False)
         self.tell_reply(reply, "reply")
         value = Value.of(reply.text.strip() if spec.plain else answer_of(reply.text))

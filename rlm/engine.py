@@ -21,10 +21,13 @@ from rlm.replies import Model
 from rlm.requests import digest_of
 from rlm.run import Run
 from rlm.schemas import schema_error
-from rlm.spec import CallSpec, Ending, Outcome, RunResult, RunSpec
+from rlm.spec import CallSpec, Ending, FollowUp, Outcome, RunResult, RunSpec
+from rlm.warm import WarmRepl
 from sandbox import JailPool, Value
 
-__all__ = ["DIALECTS", "STRATEGIES", "Control", "Recording", "Released", "RunResult", "RunSpec", "solve"]
+__all__ = [
+    "DIALECTS", "STRATEGIES", "Control", "FollowUp", "Recording", "Released", "RunResult", "RunSpec", "WarmRepl", "solve",
+]  # fmt: skip
 
 
 async def solve(
@@ -36,16 +39,34 @@ async def solve(
     emit: Emit,
     control: Control | None = None,
     record: Recording | None = None,
+    warm: WarmRepl | None = None,
+    keep_warm: bool = False,
 ) -> RunResult:
     """Run ``spec`` on ``context`` to its end, telling ``emit`` of everything.
 
     What a model, a cell or an endpoint does ends the call or the run with a status and a reason; it never raises.
     With ``record`` the run is taken up where that ends: replies and results in it are used, never asked for again,
-    and nothing is told a second time. Raises SandboxUnavailable where no jail can be had, Released where ``control``
+    and nothing is told a second time; with ``warm`` too, the root's REPL is there already. ``keep_warm`` leaves it in
+    the result, where it can be kept. Raises SandboxUnavailable where no jail can be had, Released where ``control``
     let go of the run, and whatever ``emit.commit`` raised.
     """
     control = control or Control()
-    run = Run(spec, pool=pool, client=client, emit=emit, control=control, make=make_call, record=record)
+    run = Run(
+        spec, pool=pool, client=client, emit=emit, control=control, make=make_call, record=record, keep_warm=keep_warm
+    )
+    result = None
+    try:
+        result = await _solve(run, context, warm)
+        return result
+    finally:
+        kept = result.warm if result is not None else None
+        await run.close(kept)
+        if warm is not None and (kept is None or kept.jail is not warm.jail):
+            await warm.close()
+
+
+async def _solve(run: Run, context: Value, warm: WarmRepl | None) -> RunResult:
+    spec, control = run.spec, run.control
     known = run.record.calls.get(1)
     if known is not None and known.outcome is not None:  # only the run's own end was not written
         run.close_left_behind()
@@ -64,6 +85,8 @@ async def solve(
         recorded=run.record.take(known.identity) if known else None,
     )
     run.close_left_behind()
+    if warm is not None and warm.alive:
+        await run.adopt(warm, root)
     if why := _wrong(spec, run):
         root.end(Ending("failed", why))
     task = asyncio.create_task(root.execute())
@@ -85,7 +108,6 @@ async def solve(
     finally:
         unlisten()
         run.clock.stop()
-        await run.close()
     if run.failure is not None:
         raise run.failure
     return _result(run, outcome)
@@ -110,10 +132,11 @@ def _wrong(spec: RunSpec, run: Run) -> str:
         return f"There is no dialect {run.dialect!r}; there are {' and '.join(DIALECTS)}."
     if run.endpoint.offline and spec.strategy != "rlm":
         return f"The offline extractive model serves the strategy rlm only, not {spec.strategy}."
-    if not spec.question.strip():
-        return "The question is empty."
-    if len(spec.question) > spec.limits.question_chars:
-        return f"The question has {len(spec.question):,} characters; {spec.limits.question_chars:,} are allowed."
+    for question in (spec.question, *(follow_up.question for follow_up in spec.follow_ups)):
+        if not question.strip():
+            return "The question is empty."
+        if len(question) > spec.limits.question_chars:
+            return f"The question has {len(question):,} characters; {spec.limits.question_chars:,} are allowed."
     if spec.schema is not None and (why := schema_error(spec.schema)):
         return f"The schema of the answer is not a JSON Schema: {why}."
     try:
@@ -136,5 +159,5 @@ def _result(run: Run, outcome: Outcome) -> RunResult:
     return RunResult(
         status=outcome.status, reason=outcome.reason, answer=outcome.answer, answer_name=outcome.answer_name,
         partial=outcome.partial, usage=run.ledger.spent, calls=run.calls, cells=run.cells, depth=run.depth,
-        seconds=time.monotonic() - run.started,
+        seconds=time.monotonic() - run.started, warm=run.warm,
     )  # fmt: skip

@@ -30,10 +30,12 @@ class ReactCall(CellCall):
 
     functions = "plain"
 
-    async def work(self) -> Outcome:
+    async def open(self) -> None:
         self.prepare_repl()
         self.add("system", system_prompt("react"))
         self.add("user", await opening(self))
+
+    async def work(self) -> Outcome:
         silent = refused = 0
         while True:
             self.check_turns()
@@ -96,23 +98,38 @@ class ReactCall(CellCall):
         result: CellResult | None = None
         seconds = waited = 0.0
         for call, (_, code) in zip(calls, written, strict=True):
-            if not code:
-                outputs.append(f"There is no tool {call.name[:80]!r}, or its arguments are not JSON.")
-                self.add("tool", outputs[-1], tool_call_id=call.id)
-                continue
-            if not self._ran or self.repl is None or not self.repl.alive:
-                await self.run_cell(SOURCE)
-            result = await self.run_cell(code)
-            seconds, waited = seconds + result.seconds, waited + result.waited
-            text = result.output.strip() or result.error.strip() or "(nothing)"
-            outputs.append(clip(f"The tool was ended: {result.killed}" if result.killed else text, RESULT))
-            self.add("tool", outputs[-1], tool_call_id=call.id)
+            done, output = await self._tool(call, code)
+            if done is not None:
+                result, seconds, waited = done, seconds + done.seconds, waited + done.waited
+            outputs.append(output)
+            self.add("tool", output, tool_call_id=call.id)
         if notices := self.notices():
             self.add("user", "\n".join(notices).replace("with FINAL", "with your answer"))
         whole = "\n\n".join(outputs)
         await self.tell_tools(result, whole, seconds, waited)
         if result is not None:
             self.count_errors(result)
+
+    async def _tool(self, call: ToolCall, code: str) -> tuple[CellResult | None, str]:
+        """Run one tool's cell; return its result, and what the model is told of it."""
+        if not code:
+            return None, f"There is no tool {call.name[:80]!r}, or its arguments are not JSON."
+        if not self._ran or self.repl is None or not self.repl.alive:
+            await self.run_cell(SOURCE)
+        result = await self.run_cell(code)
+        text = result.output.strip() or result.error.strip() or "(nothing)"
+        return result, clip(f"The tool was ended: {result.killed}" if result.killed else text, RESULT)
+
+    async def run_again(self, recorded: RecordedCell) -> None:
+        if not recorded.done or self.stands(recorded):
+            return
+        result = None
+        outputs = []
+        for call in self.tool_calls_of(recorded)[:AT_ONCE]:
+            done, output = await self._tool(call, _code(call)[1])
+            result = done or result
+            outputs.append(output)
+        self.compare(recorded, "\n\n".join(outputs), result or CellResult())
 
 
 def _read(written: str, number: int) -> ToolCall:

@@ -84,12 +84,12 @@ class RecordedCall:
 
 
 class Recording:
-    """Every call of a run, and what the run has used."""
+    """Every call of a run, and what the run has used: for its newest question, where it has follow-ups."""
 
     def __init__(
         self, calls: Iterable[RecordedCall] = (), *, usage: Usage | None = None, known_cost: float | None = None,
         seconds: float = 0.0, cells: int = 0, depth: int = 0, clean: Callable[[str], str] = str,
-        notes: Sequence[tuple[str, str]] = (),
+        notes: Sequence[tuple[str, str]] = (), calls_before: int = 0,
     ) -> None:  # fmt: skip
         self.calls = {call.number: call for call in calls}
         self.usage = usage or Usage()
@@ -97,6 +97,7 @@ class Recording:
         self.seconds = seconds  # the run was at work
         self.cells = cells  # of the kinds that count
         self.depth = depth
+        self.calls_before = calls_before  # that were made for earlier questions, and count no more
         self.notes = notes  # (name, text) as strategy codeact_files wrote them, in order
         self.clean = clean  # what the record does to a text that it keeps
         self._by_identity = {call.identity: call for call in self.calls.values()}

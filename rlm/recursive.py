@@ -25,6 +25,8 @@ REFUSALS = 6  # values in a row that break the schema until the call ends
 class RecursiveCall(CellCall):
     """A root, child or leaf call of strategy ``rlm``."""
 
+    with_repl = True
+
     def __init__(self, run: Run, spec: CallSpec) -> None:
         super().__init__(run, spec)
         self.functions = spec.dialect
@@ -32,10 +34,12 @@ class RecursiveCall(CellCall):
         self._refused = 0  # FINALs in a row that broke the schema
         self._prose = ""  # what the last reply without a cell said
 
-    async def work(self) -> Outcome:
+    async def open(self) -> None:
         self.prepare_repl()
         self.add("system", system_prompt("rlm", self.spec.dialect, leaf=self.spec.leaf))
         self.add("user", await self._first_message())
+
+    async def work(self) -> Outcome:
         while True:
             self.check_turns()
             reply = await compaction.next_reply(self)

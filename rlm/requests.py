@@ -95,7 +95,7 @@ class Requests:
         if request.name == "budget":
             return {
                 **run.left(),
-                "turns": max(0, run.limits.turns - call.turn),
+                "turns": max(0, call.turns_left),
                 "depth": max(0, run.limits.depth - call.spec.depth),
                 "calls_in_flight": run.limits.calls_in_flight,
             }

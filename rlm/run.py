@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Callable
@@ -21,7 +22,8 @@ from rlm.recording import RecordedCall, Recording
 from rlm.replies import Model
 from rlm.slots import Slots
 from rlm.spec import CallSpec, Ending, Outcome, RunSpec, Tool
-from sandbox import Jail, JailPool, Value
+from rlm.warm import WarmRepl
+from sandbox import Jail, JailPool, Repl, SandboxError, Value
 
 if TYPE_CHECKING:
     from rlm.call import Call
@@ -43,6 +45,7 @@ class Run:
         control: Control,
         make: Callable[[Run, CallSpec], Call],
         record: Recording | None = None,
+        keep_warm: bool = False,
     ) -> None:
         self.spec = spec
         self.limits = spec.limits
@@ -63,10 +66,12 @@ class Run:
         self.key = spec.run_key or f"run-{id(self)}"
         self.started = time.monotonic()
         self.clock = Clock(spec.limits.run_seconds, self.record.seconds)
-        self.calls = len(self.record.calls)
+        self.calls = len(self.record.calls) - self.record.calls_before
         self.cells = self.record.cells
         self.depth = self.record.depth
         self.answered = self.record.usage.prompt_tokens > 0  # the endpoint has replied to this run
+        self.keep_warm = keep_warm
+        self.warm: WarmRepl | None = None  # what is kept of the run after its end
         self.failure: BaseException | None = None  # the recorder's: it ends the run without a further word
         self.ending: Ending | None = None
         self._emit = emit
@@ -135,8 +140,27 @@ class Run:
                 self._jail = await self._pool.open()
             return self._jail
 
-    async def close(self) -> None:
-        if self._jail is not None:
+    async def adopt(self, warm: WarmRepl, root: Call) -> None:
+        """Go on in a REPL that was kept; where it is gone meanwhile, its cells run again as for any other."""
+        with contextlib.suppress(SandboxError):
+            await warm.wake()
+            self._jail = warm.jail
+            root.adopt(warm)
+
+    async def keep(self, repl: Repl, turn: int, ran: int) -> bool:
+        """Keep the root's REPL beyond the end of the run, if that is wanted and can be."""
+        if self._jail is None or not ran or not repl.alive or self.failure is not None:
+            return False
+        warm = WarmRepl(self._jail, repl, turn, ran)
+        try:
+            await warm.rest()
+        except SandboxError:
+            return False
+        self.warm = warm
+        return True
+
+    async def close(self, kept: WarmRepl | None = None) -> None:
+        if self._jail is not None and (kept is None or kept.jail is not self._jail):
             await self._jail.close()
 
     # calls

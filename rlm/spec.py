@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlm.events import CallKind, Status, Usage
 from rlm.limits import Limits
 from sandbox import Value
 
+if TYPE_CHECKING:
+    from rlm.warm import WarmRepl
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """A further question to the root call, asked after so many of its turns."""
+
+    question: str
+    after: int
+
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What a run is asked to do."""
+    """What a run is asked to do. With follow-ups, the last of them is what it is asked now; the limits are of that one."""
 
     question: str
     strategy: str = "rlm"
@@ -26,12 +37,13 @@ class RunSpec:
     schema: Any = None  # a JSON Schema for the answer, or None
     sampling: dict[str, Any] = field(default_factory=dict)
     when_too_long: str = "cut"  # or "refuse": a corpus longer than the window, in the strategies that show it whole
+    follow_ups: tuple[FollowUp, ...] = ()
     run_key: str = ""  # whose turn it is at the endpoint's gate; "" means this run alone
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended."""
+    """How a run ended. Its numbers are of the newest question alone, but for ``depth``."""
 
     status: Status
     reason: str
@@ -43,6 +55,7 @@ class RunResult:
     cells: int
     depth: int  # the greatest reached, root 0
     seconds: float
+    warm: WarmRepl | None = None  # where it was to be kept: whoever gets it closes it
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,17 @@ def said_last(message: str) -> str:
     return found[1] if found else ""
 
 
+def follow_up_message(question: str, *, repl: bool) -> str:
+    """Put a further question to a call that has answered one."""
+    if not repl:
+        return f"# Follow-up question\n{question}"
+    return (
+        f"# Follow-up question\n{question}\n\n"
+        "Your REPL is as you left it: `context`, and every name that you set. Use what is there, look again where you have to, "
+        "and end with FINAL as before."
+    )
+
+
 def schema_refusal(problems: str, left: int) -> str:
     return (
         f"What you passed to FINAL was not accepted: it does not satisfy the schema.\n{problems}\n"

@@ -226,6 +226,8 @@ class Jail:
             repl.exited({"code": int(event["code"]), "reason": str(event.get("reason", ""))})
         elif kind == "usage":
             repl.usage(float(event["cpu"]))
+        elif kind == "rested":
+            repl.rested(int(event["bytes"]))
 
     def _exited(self) -> None:
         """The launcher's process is over."""

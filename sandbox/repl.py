@@ -45,6 +45,8 @@ class Repl:
         self._up: asyncio.Future[None] = self._loop.create_future()
         self._exit: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._cell: Cell | None = None
+        self._rested: asyncio.Future[int] | None = None
+        self._context_bytes = context.memory.size
         self._rows: asyncio.Future[list[Any]] | None = None
         self._late_rows = 0  # answers about variables that nobody waits for any more
         self._background: set[asyncio.Task[Any]] = set()
@@ -167,6 +169,30 @@ class Repl:
             self._rows = None
         return []
 
+    def serve(self, on_request: OnRequest) -> None:
+        """Let somebody else answer the requests of the cells to come."""
+        self._requests.serve(on_request)
+
+    async def rest(self) -> int:
+        """Halt the process between two cells: it takes no processor time until ``wake``. Returns the bytes it holds."""
+        if self._cell is not None or not self.alive:
+            raise SandboxError(f"this REPL cannot rest ({self.ended or 'a cell runs in it'})")
+        self._rested = self._loop.create_future()
+        try:
+            await self._jail.order(op="rest", id=self._number, still=True)
+            async with asyncio.timeout(KILL_SECONDS):
+                return self._context_bytes + await self._rested
+        except TimeoutError:
+            raise SandboxError("the jail did not halt its REPL") from None
+        finally:
+            self._rested = None
+
+    async def wake(self) -> None:
+        """Let a halted process go on."""
+        if not self.alive:
+            raise SandboxError(f"this REPL has ended ({self.ended or 'closed'})")
+        await self._jail.order(op="rest", id=self._number, still=False)
+
     async def close(self) -> None:
         """End the process, whatever it does."""
         if self._closed:
@@ -193,6 +219,8 @@ class Repl:
             cell.ended.set_result({"killed": why if why in WHY else "exit"})
         if self._rows is not None and not self._rows.done():
             self._rows.set_result([])
+        if self._rested is not None and not self._rested.done():
+            self._rested.set_exception(SandboxError(f"this REPL has ended ({self.ended})"))
         self._requests.cancel()
         # Its exit is still to be heard of, or who waits for a kill to be confirmed would take the jail for dead.
         self._exit.add_done_callback(lambda _: self._jail.forget(self._number))
@@ -287,6 +315,11 @@ class Repl:
         if not self._exit.done():
             self._exit.set_result({"reason": "exit"})
         self._conclude({"reason": "exit"})
+
+    def rested(self, size: int) -> None:
+        """It is halted, with the whole jail's memory at this size."""
+        if self._rested is not None and not self._rested.done():
+            self._rested.set_result(max(0, size))
 
     # limits
 

@@ -46,6 +46,9 @@ class Requests:
         self._refusals: set[asyncio.Task[None]] = set()
         self._strays = 0  # requests made while no cell ran
 
+    def serve(self, on_request: OnRequest) -> None:
+        self._on_request = on_request
+
     def __len__(self) -> int:
         return len(self._tasks)
 

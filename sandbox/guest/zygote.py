@@ -38,6 +38,7 @@ class Zygote:
         self.children: dict[int, int] = {}  # pid → id
         self.pids: dict[int, int] = {}  # id → pid
         self.threads: dict[int, int] = {}  # pid → how many it may have
+        self.resting: set[int] = set()  # pids of those that are halted
         self.reasons: dict[int, str] = {}  # pid → why it was killed
         self.spares: dict[int, socket.socket] = {}  # pid → where it waits for its orders
         self.installer = Installer()
@@ -59,7 +60,8 @@ class Zygote:
         watch_at = time.monotonic()
         while True:
             short = len(self.spares) < SPARES
-            poll.poll(0 if short else int(WATCH_SECONDS * 1000) if self.children else None)
+            watched = len(self.children) > len(self.resting)
+            poll.poll(0 if short else int(WATCH_SECONDS * 1000) if watched else None)
             with contextlib.suppress(BlockingIOError):
                 os.read(self.wake_read, 512)
             self.reap()
@@ -69,7 +71,7 @@ class Zygote:
             if short and not busy and not self.fork_spare():
                 self.make_room()
             now = time.monotonic()
-            if self.children and now - watch_at >= WATCH_SECONDS:
+            if watched and now - watch_at >= WATCH_SECONDS:
                 watch_at = now
                 self.watch()
 
@@ -99,7 +101,22 @@ class Zygote:
             pid = self.pids.get(order["id"])
             if pid is not None:
                 os.kill(pid, order["signal"])
+        elif order["op"] == "rest":
+            self.rest(order["id"], order["still"])
         return True
+
+    def rest(self, node: int, still: bool) -> None:
+        """Halt a REPL that nobody needs for now, and say what its jail holds; or let it go on."""
+        pid = self.pids.get(node)
+        if pid is None:
+            return
+        os.kill(pid, signal.SIGSTOP if still else signal.SIGCONT)
+        if still:
+            self.resting.add(pid)
+            others = sum(max(0, own_bytes(other) - self.base) for other in (*self.children, *self.spares))
+            self.tell(op="rested", id=node, bytes=self.base + others)
+        else:
+            self.resting.discard(pid)
 
     def make_room(self) -> None:
         """A fork failed: end who holds too many threads, and let it go."""
@@ -198,6 +215,7 @@ class Zygote:
                 continue
             self.pids.pop(node, None)
             self.threads.pop(pid, None)
+            self.resting.discard(pid)
             code = os.waitstatus_to_exitcode(status)
             reason = self.reasons.pop(pid, "")
             if code == -signal.SIGXCPU:

@@ -23,11 +23,15 @@ from rlm.recording import RecordedCall, RecordedCell, Recording
 from rlm.spec import Outcome
 
 
-def recording_of(events: Sequence[Event]) -> Recording:
+def recording_of(events: Sequence[Event], earlier: int = 0) -> Recording:
+    """``earlier``: so many of the events are of the questions before the newest."""
     calls: dict[int, RecordedCall] = {}
     usage = Usage()
     cells = depth = 0
-    for event in events:
+    before = 0
+    for place, event in enumerate(events):
+        if place == earlier:
+            usage, before = Usage(), max(0, len(calls) - 1)
         match event:
             case CallQueued():
                 depth = max(depth, event.depth)
@@ -38,6 +42,8 @@ def recording_of(events: Sequence[Event]) -> Recording:
                 calls[event.call] = replace(calls[event.call], started=True)
             case Note():
                 calls[event.call] = replace(calls[event.call], notes=[*calls[event.call].notes, event.text])
+            case CallFinished() if event.call == 1 and place < earlier:
+                pass  # the root goes on
             case CallFinished():
                 outcome = Outcome(event.status, event.reason, event.answer, event.answer_name, event.partial)
                 calls[event.call] = replace(
@@ -62,7 +68,9 @@ def recording_of(events: Sequence[Event]) -> Recording:
                 _set(calls, event, differs=True)
     steps = [step for event in events if isinstance(event, CellDone) for step in event.exchange]
     notes = [tuple(json.loads(text)) for kind, _, text in steps if kind == "write"]
-    return Recording(calls.values(), usage=usage, cells=cells, depth=depth, notes=notes)
+    if len(events) == earlier:
+        usage, before = Usage(), max(0, len(calls) - 1)
+    return Recording(calls.values(), usage=usage, cells=cells, depth=depth, notes=notes, calls_before=before)
 
 
 def _set(calls: dict[int, RecordedCall], event: Any, **fields: Any) -> None:

@@ -434,3 +434,26 @@ async def test_sub_agents_and_files_are_answered_by_the_host(start: Start) -> No
 async def test_unknown_functions_are_refused(jail: Jail) -> None:
     with pytest.raises(ValueError, match="there are"):
         await jail.start_repl(Value.of(1), functions="magic")
+
+
+async def test_a_resting_repl_stands_still_and_keeps_its_names(start: Start) -> None:
+    repl = await start("hello " * 20_000)
+    await repl.run(
+        "import threading, time\nlongest, on = 0.0, True\n"
+        "def spin():\n    global longest\n    last = time.monotonic()\n"
+        "    while on:\n        now = time.monotonic()\n        longest, last = max(longest, now - last), now\n"
+        "threading.Thread(target=spin, daemon=True).start()\nbig = bytes(range(256)) * 40_000",
+        1,
+    )
+    held = await repl.rest()
+    assert held > 10_000_000, "what it holds counts, and its context"
+    await asyncio.sleep(1.0)
+    await repl.wake()
+    result = await repl.run("time.sleep(0.2)\non = False\nprint(longest > 0.9, len(big))", 2)
+    assert result.output == "True 10240000\n" and not result.error
+    await repl.rest()
+    await repl.close()
+    with pytest.raises(SandboxError, match="cannot rest"):
+        await repl.rest()
+    with pytest.raises(SandboxError, match="has ended"):
+        await repl.wake()
