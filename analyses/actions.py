@@ -147,7 +147,7 @@ def pause_run(run: Run) -> None:
 def resume_run(run: Run) -> None:
     """Let a paused run go on, on any worker, from where it stands."""
     resting = Run.objects.filter(pk=run.pk, status=Status.PAUSED, lease_token="")
-    if resting.update(status=Status.QUEUED, pause_requested_at=None, seq=F("seq") + 1):
+    if resting.update(status=Status.QUEUED, pause_requested_at=None, reason="", seq=F("seq") + 1):
         transaction.on_commit(partial(wake_worker, run.pk))
     else:
         Run.objects.filter(pk=run.pk).exclude(status__in=ENDED).update(pause_requested_at=None)

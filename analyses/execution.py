@@ -11,11 +11,12 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from analyses import endpoints, ingest, recordings
+from analyses import endpoints, ingest, leases, recordings
 from analyses.blobs import BlobMissing
 from analyses.live import LiveRun, redis_of_loop
 from analyses.models import Run, Status
 from analyses.recorder import LeaseLost, LetGo, RunRecord, Writer
+from analyses.texts import Unkept
 from rlm.client import ModelClient
 from rlm.endpoints import Endpoint
 from rlm.engine import Control, Recording, Released, RunResult, RunSpec, solve
@@ -71,17 +72,21 @@ async def execute(
     endpoint: Endpoint | None = None,
     live: bool = True,
     tap: Callable[[Any], None] | None = None,
+    elsewhere: Callable[[str], bool] = lambda reason: False,
 ) -> None:
     """Execute a run whose lease this process holds, to its end, and write that end.
 
     Never raises for what the run does; a lost lease ends it here without a further word, for another worker
-    has it now. A run that has rows is taken up where they end. ``endpoint`` stands in for the run's own where the operator gave one on the command line.
+    has it now. A run that has rows is taken up where they end. ``endpoint`` stands in for the run's own where the
+    operator gave one on the command line. ``elsewhere`` is told, in a thread, why no sandbox is to be had here, and says
+    whether another worker may have one.
     """
     try:
         record = RunRecord(run, writer, live=LiveRun(run.pk) if live else None, tap=tap)
         result: RunResult | LetGo
+        taken_up = bool(run.calls)
         try:
-            recording = await asyncio.to_thread(_take_up, run, record) if run.calls else None
+            recording = await asyncio.to_thread(_take_up, run, record) if taken_up else None
             if recording is not None and record.live:
                 await record.live.reset()
             result = await _solve(run, record, pool, clients, control, endpoint, recording)
@@ -89,7 +94,17 @@ async def execute(
             result = _failed(f"This run cannot be taken up again: a part of its record is gone ({error}).")
         except Released:
             result = LetGo(Status.PAUSED if control.paused else Status.QUEUED)
+        except SandboxUnavailable as error:
+            if await asyncio.to_thread(elsewhere, str(error)):
+                result = LetGo(Status.QUEUED)
+            elif taken_up:  # it worked before: what is there is not thrown away
+                result = LetGo(Status.PAUSED, f"It was paused because it needs a sandbox. {_sentence(error)}")
+            else:
+                result = _failed(str(error))
         await record.finish(result)
+    except Unkept as error:
+        log.warning("run %s rests: %s", run.pk, error)
+        await asyncio.to_thread(_rest, run, str(error))
     except LeaseLost:
         log.warning("run %s: its lease is held elsewhere now; this worker lets go", run.pk)
 
@@ -141,15 +156,27 @@ async def _solve(
             control=control,
             record=recording,
         )
-    except (LeaseLost, Released):
+    except (LeaseLost, Released, Unkept, SandboxUnavailable):
         raise
-    except (SandboxUnavailable, endpoints.UnknownEndpoint, ingest.ContextMissing, AddressRefused) as error:
+    except (endpoints.UnknownEndpoint, ingest.ContextMissing, AddressRefused) as error:
         return _failed(str(error))
     except Exception as error:  # a bug of ours must not leave a run that runs for ever
         log.exception("run %s ended by an error of rlmweb itself", run.pk)
         return _failed(
             f"An error in rlmweb itself ended this run ({type(error).__name__}); the worker's log says more."
         )
+
+
+def _rest(run: Run, reason: str) -> None:
+    try:
+        leases.rest(run, reason)
+    finally:
+        connection.close()
+
+
+def _sentence(error: Exception) -> str:
+    said = str(error)
+    return f"{said[:1].upper()}{said[1:]}{'' if said.endswith('.') else '.'}"
 
 
 def _read(run: Run, endpoint: Endpoint | None) -> tuple[Endpoint, Value]:

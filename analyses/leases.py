@@ -75,6 +75,21 @@ def claim_orphan(lease: Lease, token: str, sandbox: dict[str, Any]) -> Run | Non
     return Run.objects.select_related("corpus_version__corpus").get(pk=lease.run_id)
 
 
+def rest(run: Run, reason: str) -> bool:
+    """Let go of a run until a person says that it may go on; False where it was not ours any more."""
+    mine = Run.objects.filter(pk=run.pk, lease_token=run.lease_token, status__in=UNDER_WAY)
+    return bool(
+        mine.update(
+            status=Status.PAUSED,
+            reason=reason,
+            pause_requested_at=Now(),
+            lease_token="",
+            lease_expires_at=None,
+            seq=F("seq") + 1,
+        )
+    )
+
+
 class Watch:
     """Sees which leases are no longer renewed. To be asked every ``every`` seconds."""
 

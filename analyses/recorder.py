@@ -23,7 +23,7 @@ from django.utils import timezone
 from analyses import outage
 from analyses.live import LiveRun, left_over
 from analyses.models import ENDED, Call, Cell, Run, Status
-from analyses.texts import bounded_answer, clean, clean_json, stored_messages, stored_output
+from analyses.texts import Unkept, bounded_answer, clean, clean_json, stored_messages, stored_output
 from rlm import events
 from rlm.engine import RunResult
 
@@ -42,9 +42,13 @@ class LeaseLost(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class LetGo:
-    """The run is to be taken up again from its rows: by any worker (queued), or when a person says so (paused)."""
+    """The run is to be taken up again from its rows: by any worker (queued), or when a person says so (paused).
+
+    With a ``reason`` it was not a person who paused it.
+    """
 
     status: str
+    reason: str = ""
 
 
 class RunRecord:
@@ -70,6 +74,7 @@ class RunRecord:
         self._run_fields: set[str] = set()
         self._over: list[tuple[int, int, Iterable[str]]] = []  # live texts that rows now hold
         self._seq = run.seq
+        self._begun = time.monotonic()
 
     # — on the loop —
 
@@ -167,6 +172,8 @@ class RunRecord:
                 self._run_finished(event)
             case LetGo():
                 self._set_run(status=event.status, lease_token="", lease_expires_at=None)
+                if event.reason:
+                    self._set_run(reason=clean(event.reason), pause_requested_at=timezone.now())
 
     def _set(self, row: Call | Cell, **fields: Any) -> None:
         for name, value in fields.items():
@@ -337,18 +344,17 @@ class RunRecord:
             self._set(parent_cell, **{counted: getattr(parent_cell, counted) + 1})
 
     def _run_finished(self, result: RunResult) -> None:
-        now = timezone.now()
-        started = self.run.resumed_at or self.run.started_at or now
+        answer = bounded_answer(result.answer, result.answer_name)  # first: it may not be kept
         self._close_rows(result)
         self._set_run(
             status=result.status,
             reason=clean(result.reason),
             partial=result.partial,
-            finished_at=now,
-            seconds=self.run.seconds + (now - started).total_seconds(),
+            finished_at=timezone.now(),
+            seconds=self.run.seconds + time.monotonic() - self._begun,  # whatever became of the clock meanwhile
             lease_token="",
             lease_expires_at=None,
-            **bounded_answer(result.answer, result.answer_name),
+            **answer,
         )
 
     def _close_rows(self, result: RunResult) -> None:
@@ -459,6 +465,7 @@ class Writer:
 
     def _write(self, batch: list[_Put]) -> None:
         records: dict[RunRecord, list[_Put]] = {}
+        unkept: dict[RunRecord, Unkept] = {}
         for put in batch:
             records.setdefault(put.record, []).append(put)
         for record, puts in list(records.items()):
@@ -469,6 +476,8 @@ class Writer:
                 for put in puts:
                     if put.event is not None:
                         record.apply(put.event)
+            except Unkept as error:
+                unkept[record] = error  # what came before it is written still
             except Exception as error:
                 log.exception("run %s: an event could not be applied", record.run.pk)
                 self._give_up(records.pop(record), error)
@@ -487,6 +496,9 @@ class Writer:
                 self._give_up(records.pop(record), error)
         for record, puts in records.items():
             over = record.wrote()
+            if record in unkept:
+                self._give_up(puts, unkept[record])
+                continue
             count = sum(put.event is not None for put in puts)
             self._call(record, record._written, count, over)
             for put in puts:
@@ -564,7 +576,7 @@ def close_rows(run: Run, status: str, reason: str, token: str) -> bool:
         }
         Cell.objects.filter(pk=cell.pk).update(status=Cell.Status.STOPPED, ended_at=now, seq=seq, **half)
     finished = timezone.now()
-    seconds = (finished - (run.resumed_at or run.started_at or finished)).total_seconds()
+    seconds = max(0.0, (finished - (run.resumed_at or run.started_at or finished)).total_seconds())
     taken = (
         Run.objects.filter(pk=run.pk, lease_token=token)
         .exclude(status__in=ENDED)

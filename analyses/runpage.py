@@ -85,7 +85,7 @@ class RunState:
         if run.stop_requested_at:
             return "The worker ends what is under way and keeps everything so far."
         if run.status == Status.PAUSED:
-            return "It rests. Everything so far is kept; it goes on from here when you say so."
+            return run.reason or "It rests. Everything so far is kept; it goes on from here when you say so."
         if run.pause_requested_at:
             return "No further request goes out; it rests when those under way have come back."
         if run.status == Status.QUEUED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -28,6 +29,10 @@ _HARMFUL |= dict.fromkeys(
 )
 
 
+class Unkept(RuntimeError):
+    """Something long could not be kept; the message is for a person. What was written before stands."""
+
+
 def clean(text: str) -> str:
     """Text from outside, with what no row or page should hold replaced, one character for one."""
     if text.isascii() and text.isprintable():
@@ -51,18 +56,34 @@ def stored_output(output: str) -> tuple[str, str]:
     output = clean(output)
     if len(output) <= ROW_MOST:
         return output, ""
+    return "", _put(output.encode())
+
+
+def _put(data: bytes) -> str:
+    """A blob. Raises Unkept: rather a run that rests until it goes on than one that has lost something."""
     try:
-        return "", blobs.put(output.encode())
-    except OSError as error:
-        log.error("an output of %d characters could not be kept whole: %s", len(output), error)
-        half = ROW_MOST // 2
-        return f"{output[:half]}\n… not kept: the store is full …\n{output[-half:]}", ""
+        return blobs.put(data)
+    except Exception as error:  # an object store has errors of its own
+        log.error("%d bytes could not be kept: %r", len(data), error)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        why = "there is no room left" if full else "the store cannot be written to"
+        raise Unkept(
+            f"It was paused because {why} where long texts are kept. Everything so far is there; "
+            f"when {'there is room' if full else 'that works'} again, let it go on."
+        ) from error
 
 
 def _blob_of(text: str) -> str:
     """A long message's blob. System prompts are the same in a thousand calls: hashed again, stored once."""
     sha = _sha_of(text)
-    return sha if blobs.exists(sha) else blobs.put(text.encode())
+    return sha if _kept(sha) else _put(text.encode())
+
+
+def _kept(sha: str) -> bool:
+    try:
+        return blobs.exists(sha)
+    except Exception:
+        return False  # whoever puts it says why
 
 
 @lru_cache(maxsize=256)
@@ -93,7 +114,7 @@ def bounded_answer(value: Value | None, name: str) -> dict[str, Any]:
     in_row = len(dump) <= ROW_MOST
     return {
         "answer_value": dump if in_row else b"",
-        "answer_blob": "" if in_row else blobs.put(dump),
+        "answer_blob": "" if in_row else _put(dump),
         "answer_display": clean_json(value.plain(max_chars=ANSWER_SHOWN if cut else 4 * ANSWER_MOST)),
         "answer_cut": cut,
         "answer_name": name[:120],

@@ -43,6 +43,7 @@ SHUT_DOWN_SECONDS = 3.3  # for all of it: the supervisor kills after 4
 WORKER_KEY = "rlmweb:worker:{host}:{pid}"
 MOST_ATTEMPTS = 3  # to take a run up again with nothing new recorded between; then it has failed
 PAUSE_SECONDS = 60.0  # how long a paused run's requests under way may go on, before they are given up
+PROBE_SECONDS = 60.0  # between two tries of a sandbox that did not work
 WORKER_EXPIRES = 15  # seconds: a worker silent for longer counts as dead
 STOPPED = "Stopped by a member."
 GIVEN_UP = (
@@ -81,6 +82,8 @@ class Worker:
         # A lease is short in tests alone: then there is less to wait for, too.
         self._sweep_seconds = min(SWEEP_SECONDS, settings.LEASE_SECONDS / 2)
         self._watch = Watch(self._sweep_seconds)
+        self._probing: concurrent.futures.Future[None] | None = None
+        self._next_probe = 0.0
         self._next_word = 0.0  # when to say again that this worker lives
         self.sandbox: dict[str, Any] = {"ok": False, "reason": "not probed yet"}
 
@@ -161,6 +164,8 @@ class Worker:
 
         None where it is not to be had, or this worker is full. ``orphan``: its worker is gone, and this is the lease it had.
         """
+        if self._left_to_others():
+            return None
         token = secrets.token_hex(16)
         with self._lock:
             if self._closing.is_set() or run_id in self._held or len(self._held) >= settings.RUNS_AT_ONCE:
@@ -194,6 +199,7 @@ class Worker:
                 endpoint=endpoint,
                 live=self._live,
                 tap=tap,
+                elsewhere=self._elsewhere,
             )
         except Exception:
             log.exception("run %s could not be recorded to its end", run.pk)
@@ -224,6 +230,8 @@ class Worker:
                 log.exception("the keeper failed, trying again")
             else:
                 outage.DATABASE.over()
+            if self._serving:
+                self._probe_again(now)
             self._say_alive(now)
         if self._serving:
             self._tell_redis(lambda client, key: client.delete(key))
@@ -241,6 +249,44 @@ class Worker:
             self.sandbox = {"ok": False, "reason": f"the sandbox's self-test failed: {error!r}"}
             if not self._closing.is_set():
                 log.exception("the sandbox's self-test failed")
+
+    def _probe_again(self, now: float) -> None:
+        """A sandbox that did not work is tried again now and then, while leases are kept."""
+        if self._probing is not None and self._probing.done():
+            error = self._probing.exception()
+            self._probing = None
+            if error is None:
+                self.sandbox = {"ok": True, **self._pool.probe}
+                log.warning("the sandbox works again: runs are taken")
+        elif self._probing is None and not self.sandbox["ok"] and now >= self._next_probe:
+            self._next_probe = now + PROBE_SECONDS
+            self._probing = asyncio.run_coroutine_threadsafe(self._try_a_jail(), self._loop)
+
+    async def _try_a_jail(self) -> None:
+        await self._pool.warm()
+        await (await self._pool.open()).close()
+
+    def _elsewhere(self, reason: str) -> bool:
+        """No sandbox is to be had here for a run: say so, and whether another worker may have one."""
+        if self._serving:
+            self.sandbox = {"ok": False, "reason": reason}
+            self._next_word, self._next_probe = 0.0, time.monotonic() + PROBE_SECONDS
+            log.error("no sandbox can be had, other workers have to take the runs: %s", reason)
+        return self._left_to_others()
+
+    def _left_to_others(self) -> bool:
+        """Whether runs are better left to workers whose sandbox works, as this one's does not."""
+        if not self._serving or self.sandbox["ok"]:
+            return False
+        found: list[bool] = []
+
+        def look(client: redis.Redis, own: str) -> None:
+            for key in client.scan_iter(WORKER_KEY.format(host="*", pid="*"), count=1000):
+                if key.decode() != own and (word := client.get(key)):
+                    found.append(json.loads(word)["sandbox"]["ok"])
+
+        self._tell_redis(look)
+        return any(found)
 
     def _look(self, *, renew: bool) -> None:
         with self._lock:

@@ -116,7 +116,7 @@ class Call:
         try:
             outcome = await self._outcome()
         except SandboxUnavailable as error:
-            outcome = Outcome("failed", str(error))
+            self.run.give_up(error)
             raise
         finally:
             self._over = True

@@ -15,7 +15,7 @@ from rlm.requests import Requests
 from rlm.spec import CallSpec, Ending, Outcome
 from rlm.warm import WarmRepl
 from rlm.wording import output_message
-from sandbox import CellResult, Jail, Repl, ReplLimits, SandboxError
+from sandbox import CellResult, Jail, Repl, ReplLimits, SandboxError, SandboxUnavailable
 
 if TYPE_CHECKING:
     from rlm.run import Run
@@ -131,6 +131,8 @@ class CellCall(Call):
             self.has_something = True
             task = asyncio.create_task(repl.run(code, cell, on_output=on_output, on_waiting=on_waiting))
             result = await asyncio.shield(task)
+        except SandboxUnavailable:
+            raise  # the cell runs where there is one
         except (asyncio.CancelledError, SandboxError) as error:
             await self._interrupted(repl, task, str(error))
             raise

@@ -148,9 +148,8 @@ def _wrong(spec: RunSpec, run: Run) -> str:
 
 def _obey(run: Run) -> None:
     run.clock.hold(run.control.paused)
-    if run.control.released and run.failure is None:
-        run.failure = Released("The run was let go of.")
-        run.end(Ending("stopped", "The run was let go of."))
+    if run.control.released:
+        run.give_up(Released("The run was let go of."))
     if run.control.stopped:
         run.end(Ending("stopped", run.control.reason))
 

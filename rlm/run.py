@@ -99,6 +99,11 @@ class Run:
         if self.failure is not None:
             raise Ending("stopped", "The record of this run is no longer ours to write.")
 
+    def give_up(self, why: Exception) -> None:
+        """End the run without a further word: it may go on elsewhere from what was told."""
+        self.failure = self.failure or why
+        self.end(Ending("stopped", str(why)))
+
     # models and limits
 
     def model_at(self, depth: int) -> str:
