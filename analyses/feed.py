@@ -234,9 +234,8 @@ class Feed:
         else:
             start = painter.seq
             painter.advance()
-        grown = {
-            (call, cell) for (call, cell, what), text in texts.items() if self._texts.get((call, cell, what)) != text
-        }
+        # What is gone too: its writer died, or Redis was emptied, and a reload would not show it any more.
+        grown = {key[:2] for key in texts.keys() | self._texts.keys() if texts.get(key) != self._texts.get(key)}
         touched = painter.crowds("", start) if painter.seq > start else set()
         return Turn(
             painter=painter,

@@ -198,4 +198,9 @@ async def test_growing_text_is_sent_and_moves_no_seq(monkeypatch: pytest.MonkeyP
     await wake(stage.run)
     await until(lambda: "I count the letters" in page.frames[-1])
     assert page.spans[-1] == (stage.run.seq, stage.run.seq)
+    leaf = re.findall(r'<[^>]* id="([^"]*)"', page.frames[-1])[0]
+    texts.clear()  # whoever wrote it is gone: a page that is loaded now shows nothing of it
+    await wake(stage.run)
+    await until(lambda: f'id="{leaf}"' in page.frames[-1] and "I count" not in page.frames[-1])
+    assert page.spans[-1] == (stage.run.seq, stage.run.seq)
     Feed.of(stage.run.pk).leave(page.viewer)
