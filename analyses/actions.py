@@ -153,9 +153,15 @@ def resume_run(run: Run) -> None:
         Run.objects.filter(pk=run.pk).exclude(status__in=ENDED).update(pause_requested_at=None)
 
 
-def share_run(run: Run, user: User | None) -> Share:
-    """A public permalink of this run."""
-    return Share.objects.create(run=run, created_by=user)
+def share_run(run: Run, user: User | None, **terms: Any) -> Share:
+    """A public permalink of this run. ``terms``: what share_forms.ShareForm.terms gives."""
+    return Share.objects.create(run=run, created_by=user, **terms)
+
+
+def change_share(share: Share, **terms: Any) -> None:
+    """Another end, password or extent. Who looks on and may not any more is sent away at once."""
+    Share.objects.filter(pk=share.pk, revoked_at=None).update(**terms)
+    rights.changed()
 
 
 def revoke_share(share: Share) -> None:

@@ -78,11 +78,11 @@ class RunAdmin(ReadOnly):
 class ShareAdmin(ReadOnly):
     """Shares can be revoked here, by the action; their tokens are not shown: a token is the key to a run."""
 
-    list_display = ("run", "workspace", "created_by", "created_at", "revoked_at")
+    list_display = ("run", "workspace", "created_by", "created_at", "expires_at", "revoked_at", "views")
     list_select_related = ("run__workspace", "created_by")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     search_fields = ("run__key", "run__question", "run__workspace__slug")
-    fields = ("run", "created_by", "created_at", "revoked_at")
+    fields = ("run", "created_by", "created_at", "expires_at", "revoked_at", "with_sources", "with_outputs", "views")
     actions = ("revoke",)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

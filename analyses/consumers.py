@@ -10,8 +10,9 @@ from urllib.parse import parse_qs
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 
+from analyses import sharing
 from analyses.feed import GONE, Feed, Viewer
-from analyses.models import Run
+from analyses.models import Run, Share
 
 _SCOPE = re.compile(r"[bc]\d{1,7}")
 
@@ -20,6 +21,7 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has
     # Wake-ups go to the feed: a subscription of its own for every viewer would be a thousand for nothing.
     channel_layer_alias = "none"
     viewer: Viewer | None = None
+    until: float | None = None  # when the link it came by is over: seconds since the epoch
     feed: Feed | None = None
 
     async def connect(self) -> None:
@@ -31,15 +33,19 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has
         run_id, who = found
         seq = parse_qs(self.scope["query_string"].decode("latin-1")).get("seq", ["0"])[0]
         at = int(seq) if re.fullmatch(r"\d{1,15}", seq) else 0
-        self.viewer = Viewer(at, who, send=self._pass_on, close=self._end)
+        self.viewer = Viewer(at, who, send=self._pass_on, close=self._end, until=self.until)
         self.feed = Feed.of(run_id)
         await self.feed.join(self.viewer)
 
     def _run(self) -> tuple[int, tuple[str, Any]] | None:
         where = self.scope["url_route"]["kwargs"]
         if "token" in where:
-            run_id = Run.objects.shared(where["token"]).values_list("pk", flat=True).first()
-            return None if run_id is None else (run_id, ("share", where["token"]))
+            share = Share.objects.live().filter(token=where["token"]).first()
+            cookies = self.scope.get("cookies", {})
+            if share is None or not sharing.is_open(share, cookies):
+                return None
+            self.until = share.expires_at.timestamp() if share.expires_at else None
+            return share.run_id, ("share", (share.token, sharing.given(share, cookies)))
         user = self.scope["user"]
         runs = Run.objects.visible_to(user).filter(workspace__slug=where["workspace"], key=where["key"])
         run_id = runs.values_list("pk", flat=True).first()

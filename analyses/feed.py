@@ -19,7 +19,7 @@ from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 from django.db import Error as DatabaseError
 
-from analyses import live, outage
+from analyses import live, outage, sharing
 from analyses.frames import CellKey, Painter, mark
 from analyses.models import Run
 from analyses.nodes import Texts
@@ -53,7 +53,7 @@ def _in_thread(function: Callable[..., T]) -> Callable[..., Awaitable[T]]:
 
 @dataclass(eq=False)
 class Viewer:
-    """A page that watches. ``who`` says by what right: ("user", id), ("session", (id, key)) or ("share", token)."""
+    """A page that watches. ``who`` says by what right: ("user", id), ("session", (id, key)) or ("share", (token, lock))."""
 
     at: int
     who: tuple[str, Any]
@@ -61,6 +61,7 @@ class Viewer:
     close: Callable[[int], Awaitable[None]]
     scopes: dict[str, int] = field(default_factory=dict)  # parts it has fetched, and the seq at which each stands
     fresh: bool = True  # has had nothing yet
+    until: float | None = None  # when its right ends by itself: seconds since the epoch
 
 
 @dataclass
@@ -191,6 +192,8 @@ class Feed:
             due = min(due, self._crowds_at + CROWD_GAP)
         if self._owed_timeline:
             due = min(due, self._timeline_at + TIMELINE_GAP)
+        if ends := [viewer.until for viewer in self.viewers if viewer.until is not None]:
+            due = min(due, now + min(ends) - time.time())
         try:
             await asyncio.wait_for(self._wake.wait(), max(0.01, due - now))
         except TimeoutError:
@@ -199,7 +202,10 @@ class Feed:
     async def _turn(self) -> None:
         texts = await live.read(self.run_id)  # before the rows: text that goes into a row meanwhile is in one of them
         now = time.monotonic()
-        if now - self._checked_at > CHECK:
+        due = [viewer for viewer in self.viewers if viewer.until is not None and viewer.until <= time.time()]
+        for viewer in due:
+            viewer.until = None  # looked at once for this; a link that was made to last longer goes on
+        if due or now - self._checked_at > CHECK:
             self._checked_at = now
             await self._check()
         before = self._painter.seq if self._painter else -1
@@ -325,7 +331,7 @@ def refusal(run_id: int, who: tuple[str, Any]) -> int:
     """The same question as the page's view asks: 0, or the code that the socket is closed with."""
     kind, name = who
     if kind == "share":
-        return 0 if Run.objects.shared(name).filter(pk=run_id).exists() else GONE
+        return 0 if sharing.may_watch(run_id, *name) else GONE
     user_id, session = name if kind == "session" else (name, "")
     user = User.objects.filter(pk=user_id, is_active=True).first()
     if user is None or not Run.objects.visible_to(user).filter(pk=run_id).exists():

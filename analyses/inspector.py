@@ -127,6 +127,7 @@ class Inspected:
     outline: Outline
     variables: list[Variable]
     messages: list[Message]
+    kept_back: bool = False  # who asks may not be shown the variables
 
     @property
     def entry(self) -> Any:
@@ -149,7 +150,10 @@ def inspected(run: Run, call_number: int, cell_number: int | None) -> Inspected 
     cells = list(before.filter(number__lte=cell_number) if cell_number is not None else before)
     cell = cells[-1] if cells and (cell_number is None or cells[-1].number == cell_number) else None
     outline = Outline.of(run)
-    held = [cell for cell in cells if cell.variables]
+    for row in cells:
+        row.messages = run.contents.messages(row.messages, call)
+    kept_back = not run.contents.outputs
+    held = [] if kept_back else [cell for cell in cells if cell.variables]
     last = held[-1].variables if held else []
     earlier = {_name(v): v for v in held[-2].variables} if len(held) > 1 else {}
     variables = [
@@ -159,7 +163,7 @@ def inspected(run: Run, call_number: int, cell_number: int | None) -> Inspected 
         for v in last
         if isinstance(v, dict)
     ]
-    return Inspected(call, cell, outline, variables, list(_messages(cells)))
+    return Inspected(call, cell, outline, variables, list(_messages(cells)), kept_back)
 
 
 def _name(variable: dict[str, Any]) -> str:

@@ -8,7 +8,9 @@ from django.conf import settings
 from django.db import models
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.crypto import constant_time_compare, salted_hmac
 
+from analyses.contents import ALL, Contents
 from analyses.querysets import CorpusQuerySet, DocumentQuerySet, RunQuerySet, ShareQuerySet
 from workspaces.models import Workspace
 
@@ -285,6 +287,7 @@ class Run(Answered):
     restored_at = models.DateTimeField(null=True)  # its age counts from here
 
     objects = RunQuerySet.as_manager()
+    contents: Contents = ALL  # how much of it who asks may be shown; less through a share (analyses/sharing.py)
 
     class Meta:
         ordering = ["-created_at"]
@@ -506,13 +509,18 @@ class Cell(models.Model):
 
 
 class Share(models.Model):
-    """A public permalink of a run."""
+    """A public permalink of a run: how long it lasts, what it asks for, and how much of the run it contains."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="shares")
     token = models.CharField(max_length=48, unique=True, default=new_key)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
     revoked_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+    password = models.CharField(max_length=128, blank=True)  # hashed
+    with_sources = models.BooleanField(default=False)
+    with_outputs = models.BooleanField(default=True)  # all that was printed, not only what the model was told of it
+    views = models.PositiveIntegerField(default=0)  # by others than members, each once a day
 
     objects = ShareQuerySet.as_manager()
 
@@ -521,3 +529,19 @@ class Share(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("share-detail", args=[self.token])
+
+    @property
+    def expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
+    @property
+    def contents(self) -> Contents:
+        return Contents(sources=self.with_sources, outputs=self.with_outputs)
+
+    @property
+    def lock(self) -> str:
+        """Stands for the present password, without telling it: another password, another lock."""
+        return salted_hmac("analyses.share", self.password).hexdigest() if self.password else ""
+
+    def opened_by(self, lock: str) -> bool:
+        return constant_time_compare(self.lock, lock)

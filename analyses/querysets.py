@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models
+from django.utils import timezone
 
 from workspaces.models import Member
 
@@ -37,13 +38,13 @@ class DocumentQuerySet(_OfWorkspace):
 
 
 class RunQuerySet(_OfWorkspace):
-    def shared(self, token: str) -> Any:
-        """The run that a share's token opens, if it has not been revoked."""
-        return self.filter(shares__token=token, shares__revoked_at__isnull=True, workspace__delete_at=None)
+    pass
 
 
 class ShareQuerySet(_OfWorkspace):
     path = "run__workspace"
 
     def live(self) -> Any:
-        return self.filter(revoked_at__isnull=True, run__workspace__delete_at=None)
+        """Those whose link opens something, if only after a password: not revoked, not over."""
+        lasting = models.Q(expires_at=None) | models.Q(expires_at__gt=timezone.now())
+        return self.filter(lasting, revoked_at=None, run__workspace__delete_at=None)

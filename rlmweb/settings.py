@@ -86,6 +86,7 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "workspaces.middleware.HtmxSignInMiddleware",
+    "analyses.middleware.SharedMiddleware",
 ]
 ROOT_URLCONF = "rlmweb.urls"
 ASGI_APPLICATION = "rlmweb.asgi.application"

@@ -48,6 +48,7 @@ class Did(StrEnum):
     REMOVED_ENDPOINT = "removed a model endpoint"
     CHANGED_BUDGET = "changed a budget"
     SHARED = "shared a run"
+    CHANGED_SHARE = "changed a share"
     REVOKED_SHARE = "revoked a share"
     DELETED_RUN = "deleted a run"
     ARCHIVED_RUN = "archived a run"

@@ -38,3 +38,5 @@ NEW_WORKSPACE = Rate("new-workspace", 20, 3_600)  # a person: the operator's end
 UPLOAD = Rate("upload", 60, 60)  # a person: uploads begun, not their files
 EXPORT = Rate("export", 60, 60)  # a person: each may read a whole run, or a year's audit
 INVITATION = Rate("invitation", 30, 300)  # an address: links that do not exist, or not any more
+SHARE_GUESS = Rate("share-guess", 10, 300)  # a share and an address: each tries a password
+SHARE_GUESSES = Rate("share-guesses", 300, 3_600)  # a share, from wherever

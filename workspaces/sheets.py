@@ -9,6 +9,8 @@ from typing import Any
 
 from django.http import StreamingHttpResponse
 
+from workspaces.files import inert
+
 
 class _Line(io.StringIO):
     def take(self) -> str:
@@ -20,8 +22,7 @@ class _Line(io.StringIO):
 
 def csv_response(name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> StreamingHttpResponse:
     response = StreamingHttpResponse(_lines(columns, rows), content_type="text/csv; charset=utf-8")
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
-    return response
+    return inert(response, f"{name}.csv")
 
 
 def _lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:

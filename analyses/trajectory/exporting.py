@@ -11,6 +11,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 
 from analyses.models import Run
 from analyses.trajectory import archive, html, jsonl, markdown, notebook
+from workspaces.files import inert
 
 AT_ONCE = 256 << 10  # bytes sent at a time
 
@@ -38,9 +39,7 @@ def response(request: HttpRequest, run: Run, export: Export) -> StreamingHttpRes
     # Under ASGI, Django would put a plain iterator into memory whole before it sends the first byte.
     content = _stepped(pieces) if isinstance(request, ASGIRequest) else pieces
     streamed = StreamingHttpResponse(content, content_type=export.content_type)
-    streamed["Content-Disposition"] = f'attachment; filename="run-{run.number}.{export.suffix}"'
-    streamed["X-Content-Type-Options"] = "nosniff"
-    return streamed
+    return inert(streamed, f"run-{run.number}.{export.suffix}")
 
 
 def gathered(pieces: Iterator[bytes], size: int = AT_ONCE) -> Iterator[bytes]:

@@ -59,7 +59,7 @@ def _pieces(run: Run, outline: Outline, tree: Tree) -> Iterator[str]:
                 if open_cells[-1]:
                     yield "</ul></li>"
                 open_cells[-1] = True
-                yield from _cell(CellNode(tree, row))
+                yield from _cell(CellNode(tree, row), whole=run.contents.outputs)
             case Over(call):
                 yield f"{'</ul></li>' if open_cells.pop() else ''}</ul>{CallNode(tree, call).leaf('end')}</div></details></li>"
     yield "</ul></section></div></div></main></body></html>\n"
@@ -71,11 +71,11 @@ def _call(node: CallNode) -> Iterator[str]:
     yield f'{node.leaf("about")}<ul class="cells">'
 
 
-def _cell(node: CellNode) -> Iterator[str]:
+def _cell(node: CellNode, *, whole: bool) -> Iterator[str]:
     yield f'<li class="cell" id="{node.id}"><details open><summary>{_head(node)}</summary><div class="cell-body">'
     yield from (node.leaf(name) for name in ("reply", "code", "output"))
     row = node.row
-    if row.output_chars > row.shown_chars:
+    if whole and row.output_chars > row.shown_chars:
         yield format_html(
             '<details class="reasoning"><summary><span>The whole output, {} characters</span></summary>'
             '<div class="output"><pre>{}</pre></div></details>',

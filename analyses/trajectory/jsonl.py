@@ -45,11 +45,16 @@ def export(run: Run) -> Iterator[bytes]:
     calls = Call.objects.filter(run=run).order_by("born").iterator(chunk_size=200)
     cells = Cell.objects.filter(run=run).order_by("born").iterator(chunk_size=50)
     rows: Iterable[Call | Cell] = merge(calls, cells, key=lambda row: row.born)
+    by_number: dict[int, Call] = {}  # what is needed of them to take something out of their cells
     for row in rows:
         if isinstance(row, Call):
+            if not run.contents.whole:
+                by_number[row.number] = Call(number=row.number, kind=row.kind, strategy=row.strategy)
             line = {"type": "call"} | fields.put(row, fields.CALL_COLUMNS)
             counts["calls"] += 1
         else:
+            if not run.contents.whole:
+                run.contents.cell(row, by_number[row.call_number])
             line = {"type": "cell"} | fields.put(row, fields.CELL_COLUMNS)
             counts["cells"] += 1
         yield _line(line)
@@ -67,7 +72,7 @@ def _corpus(run: Run) -> Iterator[bytes]:
     if foreign is not None:
         about = foreign.described
         yield _line({"type": "corpus"} | {name: about[name] for name in fields.CORPUS})
-        for document in about["list"]:
+        for document in about["list"] if run.contents.sources else ():
             yield _line({"type": "document"} | dict(zip(fields.DOCUMENT, document, strict=True)))
     elif run.corpus_version_id is not None:
         version = CorpusVersion.objects.select_related("corpus").get(pk=run.corpus_version_id)
@@ -80,6 +85,8 @@ def _corpus(run: Run) -> Iterator[bytes]:
             version.text,
         )
         yield _line({"type": "corpus"} | fields.described(dict(zip(fields.CORPUS, values, strict=True)), fields.CORPUS))
+        if not run.contents.sources:
+            return
         for document in version.documents.order_by("position").iterator(chunk_size=500):
             told = (
                 document.position, document.title, document.name, document.format, document.characters,

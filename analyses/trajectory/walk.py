@@ -38,6 +38,8 @@ def _calls(run: Run, outline: Outline, numbers: list[int]) -> Iterator[Call | Ce
         for call in rows:
             yield call
             for cell in cells.pop(call.number):
+                if not run.contents.outputs:
+                    cell.output, cell.output_blob = cell.shown, ""
                 yield cell
                 yield from _calls(run, outline, outline.children(call.number, cell.number))
             yield Over(call)

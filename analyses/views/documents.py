@@ -20,6 +20,7 @@ from analyses.reader import Window
 from analyses.views.corpora import corpus_of, version_of
 from workspaces.access import demand
 from workspaces.audit import Did, record
+from workspaces.files import inert
 from workspaces.roles import May, may
 
 
@@ -67,12 +68,8 @@ def document_original(request: HttpRequest, workspace: str, key: str, position: 
         file = blobs.open(document.original)
     except blobs.BlobMissing:
         raise Http404("the original is not kept any more") from None
-    response = FileResponse(
-        file, as_attachment=True, filename=document.name.rpartition("/")[2], content_type="application/octet-stream"
-    )
-    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
+    response = FileResponse(file, content_type="application/octet-stream")
+    return inert(response, document.name.rpartition("/")[2] or "original")
 
 
 def _seen(request: HttpRequest, corpus: Corpus) -> CorpusVersion:

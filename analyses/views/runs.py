@@ -13,7 +13,7 @@ from django_htmx.http import HttpResponseClientRefresh
 from analyses import actions
 from analyses.models import Run
 from analyses.runpage import run_page_context
-from analyses.views.shares import links
+from analyses.views.shares import share_context
 from workspaces.access import demand, membership
 from workspaces.roles import May, may
 
@@ -31,13 +31,14 @@ def run_detail(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
         "nav": "runs",
         "may_edit": may(member, May.ASK),
         "may_share": may_share,
-        "shares": links(request, run) if may_share else [],
         "corpus": run.corpus_version.corpus if run.corpus_version else None,
         "by": "you" if run.created_by_id == request.user.pk else run.created_by,
         "restoring": run.restore_asked_at is not None,
         "failed": run.archived and run.archive_tried_at is not None,
         "socket": f"/ws{run.get_absolute_url()}",
     }
+    if may_share:
+        context |= share_context(request, run)
     response = render(request, "analyses/run_detail.html", context)
     response["Cache-Control"] = "no-store"  # going back must not show a page that stands at an old seq
     return response

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, TypeVar
+from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
@@ -19,8 +19,9 @@ from analyses.models import Cell, Run
 from analyses.nodes import Texts, Tree, body_cells
 from analyses.outline import Outline
 from analyses.runpage import part
+from analyses.sharing import shared_run
+from workspaces.files import inert
 
-R = TypeVar("R", bound=HttpResponseBase)
 PAGE = 50  # child calls fetched at once
 WHOLE_SHOWN = 200_000  # characters of a whole output put into the page; more is a download
 
@@ -28,7 +29,7 @@ WHOLE_SHOWN = 200_000  # characters of a whole output put into the page; more is
 def watched_run(request: HttpRequest, *, workspace: str = "", key: str = "", token: str = "") -> Run:
     """The run that the address names, if who asks may see it."""
     if token:
-        return get_object_or_404(Run.objects.shared(token).select_related("workspace"))  # type: ignore[no-any-return]
+        return shared_run(request, token)
     runs = Run.objects.visible_to(request.user).select_related("workspace")
     return get_object_or_404(runs, workspace__slug=workspace, key=key)  # type: ignore[no-any-return]
 
@@ -115,20 +116,22 @@ def call_path(request: HttpRequest, call: int, **where: str) -> HttpResponse:
             }
         steps.append(step)
         number = entry.parent
-    return HttpResponse(json.dumps(steps[::-1]), content_type="application/json")
+    return inert(HttpResponse(json.dumps(steps[::-1]), content_type="application/json"))
 
 
 @require_safe
 def cell_output(request: HttpRequest, call: int, cell: int, **where: str) -> HttpResponseBase:
     """The whole output that was kept of a cell: as text, or as a part of the page."""
     run = watched_run(request, **where)
+    if not run.contents.outputs:
+        raise Http404
     row = get_object_or_404(
         Cell.objects.filter(run=run).only("output", "output_blob", "output_chars"), call_number=call, number=cell
     )
     if not request.htmx:  # type: ignore[attr-defined]
         if row.output_blob:
-            return _inert(FileResponse(blobs.open(row.output_blob), content_type="text/plain; charset=utf-8"))
-        return _inert(HttpResponse(row.output, content_type="text/plain; charset=utf-8"))
+            return inert(FileResponse(blobs.open(row.output_blob), content_type="text/plain; charset=utf-8"))
+        return inert(HttpResponse(row.output, content_type="text/plain; charset=utf-8"))
     text = row.output
     if row.output_blob:
         text = blobs.read(row.output_blob, limit=4 * WHOLE_SHOWN).decode(errors="replace")
@@ -158,15 +161,7 @@ def answer(request: HttpRequest, **where: str) -> HttpResponse:
     else:
         body, kind, form = json.dumps(value, ensure_ascii=False, indent=1) + "\n", "application/json", "json"
     response = HttpResponse(body.encode(errors="replace"), content_type=f"{kind}; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="run-{run.number}-answer.{form}"'
-    return _inert(response)
-
-
-def _inert(response: R) -> R:
-    """What a model or a cell wrote must never run as a page of ours."""
-    response["X-Content-Type-Options"] = "nosniff"
-    response["Content-Security-Policy"] = "sandbox; default-src 'none'"
-    return response
+    return inert(response, f"run-{run.number}-answer.{form}")
 
 
 @require_safe

@@ -150,7 +150,7 @@ async def test_revoked_share_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(feed, "CHECK", 0.1)
     stage = await sync_to_async(Stage)()
     share = await sync_to_async(stage.run.shares.create)()
-    page = Page(stage.run.seq, ("share", share.token))
+    page = Page(stage.run.seq, ("share", (share.token, "")))
     await Feed.of(stage.run.pk).join(page.viewer)
     await until(lambda: page.frames)
     await sync_to_async(stage.run.shares.update)(revoked_at=stage.run.created_at)

@@ -17,6 +17,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import make_password
 from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
@@ -26,6 +27,7 @@ from analyses.consumers import GONE
 from analyses.ingest import import_paths
 from analyses.models import Call, Cell, Run, Share, Status
 from tests.workspaces.cast import Cast, make_cast, make_plain_run, make_user
+from workspaces.files import POLICY
 
 SECRET = "Sesquipedalian"  # stands in every row of Alice's workspace; a stranger must never be shown it
 MEMBERS = ("alice", "adam", "ed", "vera")
@@ -53,7 +55,7 @@ class Person(Rule):
 
 
 class Shared(Rule):
-    """For whoever has a live link; with a revoked one, 404."""
+    """For whoever has a live link; with one that is revoked, over, or waits for its password, nothing."""
 
 
 EDITORS, ADMINS = ("alice", "adam", "ed"), ("alice", "adam")
@@ -91,7 +93,7 @@ RULES: dict[str, Rule] = {
     "run-stop": Rule(write=EDITORS),
     "run-pause": Rule(write=EDITORS),
     "run-resume": Rule(write=EDITORS),
-    "run-answer": part,
+    "run-answer": see,
     "call-cells": see,
     "call-path": part,
     "run-search": see,
@@ -100,6 +102,8 @@ RULES: dict[str, Rule] = {
     "cell-children": part,
     "cell-output": see,
     "share-make": Rule(write=EDITORS),
+    "share-change": Rule(write=EDITORS),
+    "share-list": Rule(ADMINS),
     "share-revoke": Rule(write=EDITORS),
     "corpus-list": see,
     "corpus-new": Rule(MEMBERS, EDITORS, found=False),
@@ -121,7 +125,7 @@ RULES: dict[str, Rule] = {
     "upload-retry": Rule(write=EDITORS),
     "tus-create": Rule(write=EDITORS, headers=TUS),
     "tus-file": Rule(headers=TUS),  # HEAD, PATCH and DELETE: the tests of tus ask who may
-    "run-export": part,
+    "run-export": see,
     "run-import": Rule(EDITORS, EDITORS),
     "endpoint-list": see,
     "endpoint-new": Rule(ADMINS, ADMINS),
@@ -129,7 +133,12 @@ RULES: dict[str, Rule] = {
     "endpoint-test": Rule(write=ADMINS),
     "endpoint-remove": Rule(write=ADMINS),
     "share-detail": Shared(),
-    "share-answer": Shared(found=False),
+    "share-unlock": Shared(found=False),
+    "share-preview": Shared(),
+    "share-export": Shared(),
+    "share-sources": Shared(),
+    "share-document": Shared(),
+    "share-answer": Shared(),
     "share-call-cells": Shared(),
     "share-call-path": Shared(found=False),
     "share-search": Shared(),
@@ -201,6 +210,8 @@ class World:
     run: Run
     share: Share
     revoked: Share
+    expired: Share
+    locked: Share  # with a password that nobody here gives
     clients: dict[str, Client]
     values: dict[str, Any]
 
@@ -223,7 +234,10 @@ def make_world() -> World:
             path.write_text(f"{SECRET} said so, in {path.stem}.")
         version = import_paths(cast.workspace, cast.ed, paths, name=SECRET).version
     upload = cast.workspace.uploads.get()
-    run = make_plain_run(cast.workspace, f"{SECRET}?", corpus_version=version, status=Status.DONE, seq=3, calls=1)
+    run = make_plain_run(
+        cast.workspace, f"{SECRET}?", corpus_version=version, status=Status.DONE, seq=3, calls=1,
+        answer_display=SECRET, answer_type="str", answer_shape="str",
+    )  # fmt: skip
     now = time.time()
     call = Call.objects.create(
         run=run, number=1, kind="root", strategy="rlm", model="m", dialect="async", title=SECRET, context_type="str",
@@ -234,8 +248,10 @@ def make_world() -> World:
         shown=SECRET, output=SECRET, output_chars=len(SECRET), shown_chars=len(SECRET), started_at=now, replied_at=now,
         ended_at=now, born=2, seq=3,
     )  # fmt: skip
-    share = Share.objects.create(run=run)
+    share = Share.objects.create(run=run, with_sources=True)
     revoked = Share.objects.create(run=run, revoked_at=timezone.now())
+    expired = Share.objects.create(run=run, expires_at=timezone.now())
+    locked = Share.objects.create(run=run, with_sources=True, password=make_password("a tin lighthouse"))
     clients = {name: cast.client(getattr(cast, name)) for name in (*MEMBERS, "oscar")}
     clients |= {"anonymous": Client(), "removed": cast.client(removed)}
     edna, late = make_user("Edna"), make_user("Late")
@@ -258,7 +274,7 @@ def make_world() -> World:
         "position": 0,
         "upload": upload.key,
         "file": upload.files.first().pk,
-        "format": "json",
+        "format": "jsonl",
         "endpoint_id": cast.workspace.model_endpoints.create(
             name=SECRET, base_url="http://127.0.0.1:9", root_model="m"
         ).pk,
@@ -266,7 +282,7 @@ def make_world() -> World:
         "provider_id": "sso",
         "pk": 1,
     }
-    return World(cast, run, share, revoked, clients, values)
+    return World(cast, run, share, revoked, expired, locked, clients, values)
 
 
 def key_of(world: World, name: str) -> dict[str, Any]:
@@ -349,23 +365,59 @@ def test_members_may_what_their_role_allows(world: World) -> None:
     assert wrong == []
 
 
-def test_a_share_opens_its_own_pages_until_it_is_revoked(world: World) -> None:
+def test_a_share_opens_its_own_pages_until_it_is_revoked_or_over(world: World) -> None:
     wrong = []
     for name in [name for name in RULED if isinstance(RULES[name], Shared)]:
         for who in (*STRANGERS, *MEMBERS):
             client = world.clients[who]
             opened = said(client.get(world.path(name)))
-            if opened not in (("200",) if RULES[name].found else ("200", "404")):
+            if opened not in (("200",) if RULES[name].found else ("200", "404", "405")):
                 wrong.append(f"{who} opens {name}: {opened}")
             for method in ("post", "put", "delete"):
                 if said(getattr(client, method)(world.path(name))) not in ("403", "405"):
                     wrong.append(f"{who}: {method} {name}")
-            for token in (world.revoked.token, "unknown", world.run.key):
+            for token in (world.revoked.token, world.expired.token, "unknown", world.run.key):
                 response = client.get(world.path(name, token=token))
                 # A member's own page of 404 names their workspace, in the switcher.
-                if response.status_code != 404 or (who not in MEMBERS and shows(response)):
+                if response.status_code not in (404, 405) or (who not in MEMBERS and shows(response)):
                     wrong.append(f"{who} opens {name} with a dead token: {said(response)}")
+            response = client.get(world.path(name, token=world.locked.token))
+            tells = response.status_code not in (404, 405) and name not in ("share-detail", "share-preview")
+            if tells or (who not in MEMBERS and shows(response)):
+                wrong.append(f"{who} opens {name} without its password: {said(response)}")
     assert wrong == []
+
+
+def test_nothing_under_a_shares_link_is_indexed_or_kept(world: World) -> None:
+    for name in [name for name in RULED if isinstance(RULES[name], Shared)]:
+        for token in (world.share.token, world.locked.token, "unknown"):
+            response = world.clients["anonymous"].get(world.path(name, token=token))
+            assert response.headers["X-Robots-Tag"] == "noindex, nofollow", name
+            assert response.headers["Referrer-Policy"] == "no-referrer", name
+            assert response.headers["Cache-Control"].startswith("private, no-"), name
+            said(response)
+
+
+PROGRAMS = ("healthz", "mfa_login_webauthn")  # answered to programs and scripts, with words of ours alone
+
+
+def test_what_is_no_page_is_served_so_that_it_cannot_act_as_one(world: World) -> None:
+    """Texts of documents, models, cells and people: of a fixed type, in no origin of ours."""
+    seen = set()
+    for name in RULED:
+        for query in ("", "?as=csv", "?as=json", "?as=md"):
+            response = world.clients["alice"].get(world.path(name, **key_of(world, name)) + query)
+            kind = response.headers.get("Content-Type", "").partition(";")[0]
+            body = response.status_code == 200 and kind != "text/html" and name not in PROGRAMS
+            if body:
+                seen.add(name)
+                assert response.headers["Content-Security-Policy"] == POLICY, (name, query)
+                assert response.headers["X-Content-Type-Options"] == "nosniff", (name, query)
+                charset = not kind.startswith("text/") or "charset=utf-8" in response.headers["Content-Type"]
+                assert charset, (name, query)
+            said(response)
+    files = {"run-answer", "run-export", "cell-output", "document-original", "usage", "audit"}
+    assert seen >= files | {"share-answer", "share-export", "share-output", "share-preview"}
 
 
 def test_an_invitation_that_is_over_opens_nothing(world: World) -> None:
@@ -474,7 +526,8 @@ async def test_a_socket_opens_for_those_alone_who_may_see_the_run(route: str) ->
         assert not await opens("alice", key="unknown")
     else:
         assert await opens("anonymous")
-        assert not await opens("anonymous", token=world.revoked.token)
+        for dead in (world.revoked, world.expired, world.locked):
+            assert not await opens("anonymous", token=dead.token)
         assert not await opens("anonymous", token=world.run.key)
 
 
