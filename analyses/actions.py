@@ -62,41 +62,44 @@ def start_run(
         raise RunRefused("That corpus is not in this workspace.")
     if corpus_version is not None and (why := ingest.oversize(corpus_version, checked.memory_mb)):
         raise RunRefused(f"This corpus is too large to ask about. {why}")
-    chosen = endpoint if isinstance(endpoint, Endpoint) else _endpoint(endpoint, workspace)
+    chosen = endpoint if isinstance(endpoint, Endpoint) else endpoint_named(endpoint, workspace)
     if chosen.offline and strategy != "rlm":
         raise RunRefused(
             f"The {endpoints.OFFLINE_LABEL} serves the strategy rlm only. Choose rlm, or another model endpoint."
         )
+    fields = {
+        "question": question,
+        "corpus_version": corpus_version,
+        "strategy": strategy,
+        "dialect": chosen.dialect,
+        "endpoint": chosen.name,
+        "root_model": root_model.strip() or chosen.root_model,
+        "child_model": child_model.strip() or chosen.child_model,
+        "seed": seed or secrets.token_hex(8),
+    }
+    return queue_run(workspace, user, fields, checked, offline=chosen.offline, wake=wake)
+
+
+def queue_run(
+    workspace: Workspace, user: User | None, fields: dict[str, Any], limits: Limits, *, offline: bool, wake: bool
+) -> Run:
+    """Write a queued run within what is left of the budgets, and wake a worker. Raises RunRefused."""
     with transaction.atomic():
         # One after the other: of two who ask at once, the second sees what the first has set aside.
         if Workspace.objects.select_for_update().filter(pk=workspace.pk, delete_at=None).first() is None:
             raise RunRefused("This workspace is deleted.")
-        if not chosen.offline:
+        if not offline:
             try:
-                checked = budgets.fitted(workspace, user, checked)
+                limits = budgets.fitted(workspace, user, limits)
             except budgets.Exhausted as refusal:
                 raise RunRefused(str(refusal)) from None
-        run = _numbered(
-            workspace,
-            {
-                "question": question,
-                "corpus_version": corpus_version,
-                "created_by": user,
-                "strategy": strategy,
-                "dialect": chosen.dialect,
-                "endpoint": chosen.name,
-                "root_model": root_model.strip() or chosen.root_model,
-                "child_model": child_model.strip() or chosen.child_model,
-                "limits": checked.as_dict(),
-                "seed": seed or secrets.token_hex(8),
-            },
-        )
+        run = _numbered(workspace, fields | {"created_by": user, "limits": limits.as_dict()})
     if wake:
         transaction.on_commit(partial(wake_worker, run.pk))
     return run
 
 
-def _endpoint(name: str, workspace: Workspace) -> Endpoint:
+def endpoint_named(name: str, workspace: Workspace) -> Endpoint:
     try:
         return endpoints.get(name, workspace)
     except endpoints.UnknownEndpoint as error:

@@ -33,6 +33,9 @@ def delete_run(run: Run) -> None:
     this = Run.objects.filter(pk=run.pk)
     if this.exclude(status__in=ENDED).exists():
         raise UnderWay("This run is under way. Stop it first, or wait until it has ended.")
+    # A fork reads the results that it may reuse from here, as long as it goes on.
+    if fork := Run.objects.filter(forked_from=run).exclude(status__in=ENDED).first():
+        raise UnderWay(f"A fork of it, run {fork.number}, is under way. Stop that first, or wait until it has ended.")
     shas = loose.of_runs(this)
     keep_usage(this)
     this.delete()

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from analyses import endpoints, ingest, leases, recordings
+from analyses import endpoints, forking, ingest, leases, recordings
 from analyses.blobs import BlobMissing
 from analyses.live import LiveRun, redis_of_loop
 from analyses.models import Run, Status
@@ -82,10 +82,19 @@ async def execute(
     whether another worker may have one.
     """
     try:
+        lost = ""
+        if run.fork and not run.calls:
+            try:
+                await asyncio.to_thread(_begin_fork, run)
+            except forking.ForkLost as error:
+                lost = str(error)
         record = RunRecord(run, writer, live=LiveRun(run.pk) if live else None, tap=tap)
         result: RunResult | LetGo
         taken_up = bool(run.calls)
         try:
+            if lost:
+                await record.finish(_failed(lost))
+                return
             recording = await asyncio.to_thread(_take_up, run, record) if taken_up else None
             if recording is not None and record.live:
                 await record.live.reset()
@@ -107,6 +116,14 @@ async def execute(
         await asyncio.to_thread(_rest, run, str(error))
     except LeaseLost:
         log.warning("run %s: its lease is held elsewhere now; this worker lets go", run.pk)
+
+
+def _begin_fork(run: Run) -> None:
+    """Raises LeaseLost, ForkLost."""
+    try:
+        forking.begin(run)
+    finally:
+        connection.close()
 
 
 def _take_up(run: Run, record: RunRecord) -> Recording:

@@ -13,14 +13,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from analyses import outage
+from analyses import copying, outage
 from analyses.live import LiveRun, left_over
 from analyses.models import ENDED, Call, Cell, Run, Status
 from analyses.texts import Unkept, bounded_answer, clean, clean_json, stored_messages, stored_output
@@ -28,6 +28,7 @@ from rlm import events
 from rlm.engine import RunResult
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 RETRY_SECONDS = 60.0  # how long a busy or cut-off database is tried again before the runs at hand are given up
 OPEN_CELLS = (Cell.Status.WRITING, Cell.Status.RUNNING, Cell.Status.WAITING)
@@ -147,6 +148,8 @@ class RunRecord:
         match event:
             case events.CallQueued():
                 self._call_queued(event)
+            case events.CallReused():
+                self._call_reused(event)
             case events.CallStarted():
                 self._set(self._calls[event.call], status=Status.RUNNING, started_at=event.time)
             case events.TurnStarted():
@@ -224,6 +227,28 @@ class RunRecord:
         if event.parent is not None and event.cell is not None:
             cell = self._cell_of(event.parent, event.cell)
             self._set(cell, children_total=cell.children_total + 1)
+
+    def _call_reused(self, event: events.CallReused) -> None:
+        """Copy a call of the run that this one was forked from, with all below it, as it ended there."""
+        source = self.run.forked_from_id
+        assert source is not None
+        calls: list[Call] = patiently(lambda: copying.subtree(source, event.source))
+        numbers = {call.number: event.call + at for at, call in enumerate(calls)}
+        rows = patiently(lambda: copying.copy_ended(self.run, calls, numbers, event.time))
+        top = rows[0]
+        assert isinstance(top, Call)
+        top.parent_number, top.parent_cell, top.order = event.parent, event.cell, event.order
+        self._born.extend(rows)
+        self._set_run(
+            calls=self.run.calls + len(calls),
+            cells=self.run.cells + sum(isinstance(row, Cell) and row.kind in copying.COUNTED for row in rows),
+            depth=max(self.run.depth, *(call.depth for call in calls)),
+            failed_calls=self.run.failed_calls + sum(copying.has_failed(call) for call in calls),
+            reused=copying.added(self.run.reused, rows),
+        )
+        cell = self._cell_of(event.parent, event.cell)
+        counted = "children_done" if top.status == Status.DONE else "children_failed"
+        self._set(cell, **{"children_total": cell.children_total + 1, counted: getattr(cell, counted) + 1})
 
     def _cell_of(self, call: int, number: int) -> Cell:
         """A cell; one that is over is asked for again only where its replay strays from the record."""
@@ -386,26 +411,27 @@ class RunRecord:
         if not Run.objects.filter(pk=self.run.pk, lease_token=self.token).update(**fields):
             raise LeaseLost(f"run {self.run.pk} is held by another worker")
         calls = [row for row in self._born if isinstance(row, Call)]
+        born: dict[int, int] = {}
         for depth in sorted({call.depth for call in calls}):
             level = [call for call in calls if call.depth == depth]
             for call in level:
                 if call.parent_number is not None:
-                    call.parent_id = self._pk_of(call.parent_number)
+                    call.parent_id = self._pk_of(call.parent_number, born)
             Call.objects.bulk_create(level)
+            born |= {call.number: call.pk for call in level}
         cells = [row for row in self._born if isinstance(row, Cell)]
         for cell in cells:
-            cell.call_id = self._pk_of(cell.call_number)
+            cell.call_id = self._pk_of(cell.call_number, born)
         Cell.objects.bulk_create(cells)
         for row, names in changed:
             type(row).objects.filter(pk=row.pk).update(seq=row.seq, **{name: getattr(row, name) for name in names})
 
-    def _pk_of(self, number: int) -> int:
+    def _pk_of(self, number: int, born: dict[int, int]) -> int:
         """A call's primary key; one that has already ended is out of memory but not out of the table."""
         if (call := self._calls.get(number)) and call.pk:
             return call.pk
-        for row in self._born:
-            if isinstance(row, Call) and row.number == number and row.pk:
-                return row.pk
+        if number in born:
+            return born[number]
         return Call.objects.values_list("pk", flat=True).get(run=self.run, number=number)
 
     def undo(self) -> None:
@@ -506,29 +532,19 @@ class Writer:
                     self._call(record, _succeed, put.done)
 
     def _store(self, records: list[RunRecord]) -> None:
-        """Write all in one transaction; a locked or unreachable database is tried again for a while."""
-        give_up = time.monotonic() + RETRY_SECONDS
-        pause = 0.05
-        while True:
+        """Write all in one transaction."""
+
+        def write() -> None:
             try:
                 with transaction.atomic():
                     for record in records:
                         record.write()
-                outage.DATABASE.over()
-                return
-            except LeaseLost:
+            except (LeaseLost, DatabaseError):
                 for record in records:
                     record.undo()
                 raise
-            except DatabaseError as error:
-                for record in records:
-                    record.undo()
-                if time.monotonic() > give_up:
-                    raise
-                outage.DATABASE.met(error)
-                close_old_connections()
-                time.sleep(pause)
-                pause = min(pause * 2, 2.0)
+
+        patiently(write)
 
     def _give_up(self, puts: list[_Put], error: Exception) -> None:
         for record in {put.record for put in puts}:
@@ -543,6 +559,24 @@ class Writer:
             record._loop.call_soon_threadsafe(function, *args)
         except RuntimeError:
             pass  # the loop is closed: nobody waits any more
+
+
+def patiently(work: Callable[[], T]) -> T:
+    """Do something with the database; where it is locked or cannot be reached, try again for a while."""
+    give_up = time.monotonic() + RETRY_SECONDS
+    pause = 0.05
+    while True:
+        try:
+            done = work()
+            outage.DATABASE.over()
+            return done
+        except DatabaseError as error:
+            if time.monotonic() > give_up:
+                raise
+            outage.DATABASE.met(error)
+            close_old_connections()
+            time.sleep(pause)
+            pause = min(pause * 2, 2.0)
 
 
 def _succeed(future: asyncio.Future[None]) -> None:

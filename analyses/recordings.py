@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
-from django.db.models import Max, Sum
+from django.db.models import Max, QuerySet, Sum
 
 from analyses import blobs
+from analyses.forking import Plan
 from analyses.models import ENDED, Call, Cell, Run
 from analyses.texts import answer_of, clean
 from rlm.events import Message, Usage
-from rlm.recording import RecordedCall, RecordedCell, Recording
+from rlm.recording import RecordedCall, RecordedCell, Recording, Reusable
 from rlm.spec import Outcome
 
 
@@ -26,7 +28,9 @@ def recording_of(run: Run) -> Recording:
     for start in range(0, len(still_open), 500):
         for cell in Cell.objects.filter(call__in=still_open[start : start + 500]).defer("variables"):
             calls[cell.call_number].cells[cell.number] = _cell(cell, read)
-    known_cost = Cell.objects.filter(run=run).aggregate(sum=Sum("cost"))["sum"] or 0.0
+    if "instruction" in run.fork and (forked := calls.get(int(run.fork["call"]))) and forked.parent is not None:
+        calls[forked.number] = replace(forked, instruction=str(run.fork["instruction"]))
+    known_cost = Cell.objects.filter(run=run, reused=False).aggregate(sum=Sum("cost"))["sum"] or 0.0
     return Recording(
         calls.values(),
         usage=Usage(run.prompt_tokens, run.completion_tokens, run.cached_tokens, cost=run.cost),
@@ -35,14 +39,23 @@ def recording_of(run: Run) -> Recording:
         cells=run.cells,
         depth=run.depth,
         clean=clean,
-        notes=_files(run) if run.strategy == "codeact_files" else (),
+        notes=files_of(Cell.objects.filter(run=run)) if run.strategy == "codeact_files" else (),
+        reusable=_reusable(run, {row.identity for row in rows}),
     )
 
 
-def _files(run: Run) -> list[tuple[str, str]]:
-    """What was written to the run's files, in order."""
+def _reusable(run: Run, here: set[str]) -> dict[str, Reusable]:
+    """The calls of the run that this one was forked from, less those that it has already."""
+    if run.forked_from is None or not run.fork:
+        return {}
+    pool = Plan(run.forked_from, run.fork, run).pool()
+    return {identity: found for identity, found in pool.items() if identity not in here}
+
+
+def files_of(cells: QuerySet[Cell]) -> list[tuple[str, str]]:
+    """What these cells wrote to the run's files, in order."""
     found = []
-    for exchange in Cell.objects.filter(run=run).order_by("ended_at").values_list("exchange", flat=True):
+    for exchange in cells.order_by("ended_at").values_list("exchange", flat=True):
         found += [json.loads(text) for kind, _, text in exchange if kind == "write"]
     return [(name, text) for name, text in found]
 
@@ -69,8 +82,10 @@ def _call(row: Call) -> RecordedCall:
         started=row.started_at is not None,
         outcome=partial(_outcome, row) if row.status in ENDED else None,
         notes=row.notes,
-        queued_at=row.queued_at,
-        finished_at=row.finished_at,
+        # What was taken over was asked for and given in one moment of this run.
+        queued_at=row.reused_at or row.queued_at,
+        finished_at=row.reused_at or row.finished_at,
+        reused=row.reused_at is not None,
     )
 
 
@@ -100,6 +115,7 @@ def _cell(row: Cell, read: Callable[[str], str]) -> RecordedCell:
         final=row.final,
         seconds=row.seconds,
         differs=row.replay_differs,
+        edited=row.edited,
         exchange=[(str(kind), int(order), str(text)) for kind, order, text in row.exchange],
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rlm import compaction
+from rlm import compaction, wording
 from rlm.events import (
     CallFinished,
     CallStarted,
@@ -30,7 +30,7 @@ from rlm.probe import clip
 from rlm.recording import RecordedCall, RecordedCell
 from rlm.replies import ModelError, ModelReply, ToolCall
 from rlm.spec import CallSpec, Ending, Outcome
-from rlm.wording import follow_up_message, said_last
+from rlm.wording import follow_up_message
 from sandbox import SandboxError, SandboxUnavailable, Value
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class Call:
         elif recorded.kind == "compaction":
             self.add("user", compaction.summary_of(recorded.reply, recorded.number - 1))
         else:
-            text = split_thinking(recorded.reply)[1].strip()
+            text = split_thinking(_said(recorded))[1].strip()
             if recorded.kind == "tool":  # as text: not every tool it called may have been answered
                 text = f"{text}\n\n{recorded.code}".strip()
             self.add("assistant", text or "(an empty reply)")
@@ -374,7 +374,7 @@ class Call:
 
     def _end_as(self, recorded: RecordedCell) -> None:
         """Raise the Ending at which a recorded turn was the call's last, if it was."""
-        if reason := said_last(recorded.messages[-1].content if recorded.messages else ""):
+        if reason := wording.said_last(recorded.messages[-1].content if recorded.messages else ""):
             if reason.startswith("The run's limit"):
                 self.run.limit("", reason)
             raise self.ending or Ending("limit", reason, last=True)
@@ -393,7 +393,7 @@ class Call:
         self.turn += 1
         self._count_reported(recorded)
         return ModelReply(
-            recorded.reply, recorded.reasoning, recorded.usage, self.tool_calls_of(recorded), recorded.finish_reason
+            _said(recorded), recorded.reasoning, recorded.usage, self.tool_calls_of(recorded), recorded.finish_reason
         )
 
     def _count_reported(self, recorded: RecordedCell) -> None:
@@ -494,6 +494,13 @@ class Call:
                 self._warned.add(name)
                 found.append(f"[{phrase}: come to an end with FINAL.]")
         return [text for text in found if text]
+
+
+def _said(recorded: RecordedCell) -> str:
+    """What a recorded reply says to the model: with the code that ran, where a person changed it."""
+    if recorded.edited and recorded.kind == "code":
+        return wording.reply_with(recorded.reply, recorded.code)
+    return recorded.reply
 
 
 def _tokens(message: dict[str, Any]) -> int:

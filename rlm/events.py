@@ -73,6 +73,20 @@ class CallQueued:
 
 
 @dataclass(frozen=True)
+class CallReused:
+    """A call that ended in the run that this one was forked from stands here too, with all below it: nothing was asked."""
+
+    call: int  # its number here; those below it have the numbers after it, in their order
+    source: int  # its number there
+    calls: int  # itself and those below it
+    parent: int
+    cell: int
+    order: int
+    identity: str
+    time: float
+
+
+@dataclass(frozen=True)
 class CallStarted:
     call: int
     time: float
@@ -198,7 +212,7 @@ class Note:
 
 
 Event = (
-    CallQueued | CallStarted | TurnStarted | ReplyDelta | ReplyDone | ReplyCut | CellWaiting | OutputDelta | CellDone
+    CallQueued | CallReused | CallStarted | TurnStarted | ReplyDelta | ReplyDone | ReplyCut | CellWaiting | OutputDelta | CellDone
     | CellDiffers | CallFinished | Note
 )  # fmt: skip
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rlm.events import CellKind, Message, Usage
@@ -45,7 +45,8 @@ class RecordedCell:
     final: bool = False
     seconds: float = 0.0
     differs: bool = False  # an earlier replay has already said so
-    exchange: Sequence[Step] = ()
+    edited: bool = False  # a person changed the code that the reply had
+    exchange: Sequence[Step] = ()  # of one that is not done: as it went in the run that this one was forked from
 
     @property
     def was_not_run(self) -> bool:
@@ -72,6 +73,8 @@ class RecordedCall:
     notes: Sequence[str] = ()
     queued_at: float = 0.0
     finished_at: float | None = None
+    instruction: str | None = None  # given by a person, in the place of what its parent asked for
+    reused: bool = False  # it ran in the run that this one was forked from
 
     @property
     def turns(self) -> int:
@@ -83,13 +86,27 @@ class RecordedCall:
         return max((c.number for c in self.cells.values() if c.done and c.killed), default=0)
 
 
+@dataclass(frozen=True)
+class Reusable:
+    """A call that has ended in another run, with all below it: it may stand for an equal one here."""
+
+    number: int  # there
+    model: str
+    leaf: bool
+    calls: int  # with all below it
+    depth: int  # the greatest below it, root 0
+    outcome: Callable[[], Outcome]
+    notes: Callable[[], Sequence[tuple[str, str]]] = tuple  # files that it wrote, in strategy codeact_files
+    models_of_run: bool = True  # those below it had models that calls of this run would have too
+
+
 class Recording:
     """Every call of a run, and what the run has used: for its newest question, where it has follow-ups."""
 
     def __init__(
         self, calls: Iterable[RecordedCall] = (), *, usage: Usage | None = None, known_cost: float | None = None,
         seconds: float = 0.0, cells: int = 0, depth: int = 0, clean: Callable[[str], str] = str,
-        notes: Sequence[tuple[str, str]] = (), calls_before: int = 0,
+        notes: Sequence[tuple[str, str]] = (), calls_before: int = 0, reusable: Mapping[str, Reusable] | None = None,
     ) -> None:  # fmt: skip
         self.calls = {call.number: call for call in calls}
         self.usage = usage or Usage()
@@ -100,6 +117,7 @@ class Recording:
         self.calls_before = calls_before  # that were made for earlier questions, and count no more
         self.notes = notes  # (name, text) as strategy codeact_files wrote them, in order
         self.clean = clean  # what the record does to a text that it keeps
+        self._reusable = dict(reusable or {})  # by identity
         self._by_identity = {call.identity: call for call in self.calls.values()}
         self._taken: set[int] = set()
 
@@ -117,6 +135,13 @@ class Recording:
             return None
         self._taken.add(call.number)
         return call
+
+    def reuse(self, identity: str, model: str, leaf: bool) -> Reusable | None:
+        """Return the call of another run that asked the same of the same model, once."""
+        found = self._reusable.get(identity)
+        if found is None or found.model != model or found.leaf != leaf or not found.models_of_run:
+            return None
+        return self._reusable.pop(identity)
 
     def left_behind(self, parent: int | None = None, cell: int | None = None) -> list[RecordedCall]:
         """Return the open calls below ``parent`` (or below its cell) that nobody took up, children before parents.
@@ -148,7 +173,8 @@ class Recording:
                 moments.append((child.queued_at, child.number, ("ask", child.number, child.identity)))
                 if child.outcome is not None and child.finished_at is not None:
                     moments.append((child.finished_at, child.number, ("give", child.number, "")))
-        return Exchange([step for _, _, step in sorted(moments)], STALL_SECONDS)
+        steps = [step for _, _, step in sorted(moments)]
+        return Exchange(steps or cell.exchange, STALL_SECONDS)
 
 
 class Exchange:

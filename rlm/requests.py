@@ -129,7 +129,7 @@ class Requests:
     async def _known(self, request: HostRequest, own: str, record: RecordedCall) -> Value:
         """Answer from the record, in its turn."""
         again, outcome = self._again, None
-        if again is not None:
+        if again is not None and (again.gives(own) or not record.reused):
             await again.turn(own)
         if record.outcome is not None:
             outcome = await asyncio.to_thread(record.outcome)
@@ -202,6 +202,12 @@ class Requests:
             raise HostError("this call was refused when the cell first ran: the run might have no more calls")
         if run.ending is not None:
             raise HostError(run.ending.reason)
+        leaf = plain or spec.depth + 1 >= run.limits.depth
+        found = None if recorded else run.record.reuse(own, model or run.model_at(spec.depth + 1), leaf)
+        if found is not None:
+            for name, text in await asyncio.to_thread(found.notes):
+                run.files.write(name, text)
+            return own, run.reuse(found, parent=spec, cell=self._cell, order=request.order, call_identity=own)
         try:
             return own, run.new_call(
                 context, parent=spec, cell=self._cell, order=request.order, call_identity=own, model=model,

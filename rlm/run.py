@@ -13,12 +13,12 @@ from rlm import identity
 from rlm.call import BIG
 from rlm.clock import Clock
 from rlm.control import Control
-from rlm.events import CallFinished, CallQueued, Emit, Event
+from rlm.events import CallFinished, CallQueued, CallReused, Emit, Event
 from rlm.files import Files
 from rlm.ledger import LEAST_REPLY, Ledger, LimitReached
 from rlm.prices import ceiling
 from rlm.probe import clip_line
-from rlm.recording import RecordedCall, Recording
+from rlm.recording import RecordedCall, Recording, Reusable
 from rlm.replies import Model
 from rlm.slots import Slots
 from rlm.spec import CallSpec, Ending, Outcome, RunSpec, Tool
@@ -66,7 +66,8 @@ class Run:
         self.key = spec.run_key or f"run-{id(self)}"
         self.started = time.monotonic()
         self.clock = Clock(spec.limits.run_seconds, self.record.seconds)
-        self.calls = len(self.record.calls) - self.record.calls_before
+        own = sum(not call.reused for call in self.record.calls.values())
+        self.calls = own - self.record.calls_before  # that count against the limit
         self.cells = self.record.cells
         self.depth = self.record.depth
         self.answered = self.record.usage.prompt_tokens > 0  # the endpoint has replied to this run
@@ -192,6 +193,8 @@ class Run:
         """
         if recorded is None and parent is not None and self.calls >= self.limits.calls:
             raise LimitReached("calls", f"The run's limit of {self.limits.calls:,} calls is reached.")
+        if recorded is not None and recorded.instruction is not None:
+            instruction = recorded.instruction
         depth = 0 if parent is None else parent.depth + 1
         leaf = plain or depth >= self.limits.depth
         spec = CallSpec(
@@ -218,6 +221,15 @@ class Run:
             )
         )  # fmt: skip
         return call
+
+    def reuse(self, found: Reusable, *, parent: CallSpec, cell: int, order: int, call_identity: str) -> RecordedCall:
+        """Take a call over from the run that this one was forked from, with all below it."""
+        number = next(self._numbers)
+        for _ in range(found.calls - 1):
+            next(self._numbers)
+        self.depth = max(self.depth, found.depth)
+        self.emit(CallReused(number, found.number, found.calls, parent.number, cell, order, call_identity, time.time()))
+        return RecordedCall(number, parent.number, cell, call_identity, found.model, True, found.outcome, reused=True)
 
     def closed(self, call: Call) -> None:
         self._open.pop(call.spec.number, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from rlm.parsing import parse
 from rlm.probe import clip
 
 FENCE = "```"
@@ -121,6 +122,14 @@ def unchanged_context(chars: int, dialect: str = "async") -> str:
         f"than you are. Cut it first (slices, documents, search hits) and give each child one piece, for example: {example}. "
         "If you mean it, make exactly the same call again: then it goes through."
     )
+
+
+def reply_with(reply: str, code: str) -> str:
+    """Return a reply with another cell in it, as if the model had written that."""
+    fence = FENCE
+    while fence in code:
+        fence += "`"
+    return f"{parse(reply).prose}\n\n{fence}repl\n{code}\n{fence}".lstrip("\n")
 
 
 def summary_request() -> str:

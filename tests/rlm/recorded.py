@@ -19,7 +19,7 @@ from rlm.events import (
     TurnStarted,
     Usage,
 )
-from rlm.recording import RecordedCall, RecordedCell, Recording
+from rlm.recording import RecordedCall, RecordedCell, Recording, Reusable
 from rlm.spec import Outcome
 
 
@@ -71,6 +71,38 @@ def recording_of(events: Sequence[Event], earlier: int = 0) -> Recording:
     if len(events) == earlier:
         usage, before = Usage(), max(0, len(calls) - 1)
     return Recording(calls.values(), usage=usage, cells=cells, depth=depth, notes=notes, calls_before=before)
+
+
+def fork_of(events: Sequence[Event], cell: int, code: str | None = None, *, but: Sequence[int] = ()) -> Recording:
+    """What a fork at a cell of the root starts from: the cell with other code, as it was (""), or not there at all.
+
+    ``but``: numbers of calls that are not to be reused.
+    """
+    whole = recording_of(events)
+    root = whole.calls[1]
+    cells = {number: kept for number, kept in root.cells.items() if number < cell}
+    if code is not None:
+        of_then = root.cells[cell]
+        cells[cell] = RecordedCell(
+            cell, of_then.messages, True, of_then.kind, of_then.reply, of_then.reasoning, code or of_then.code,
+            usage=of_then.usage, edited=bool(code), exchange=() if code else of_then.exchange,
+        )  # fmt: skip
+    below = {1: 0}
+    for call in whole.calls.values():
+        if call.parent:
+            below[call.number] = (call.cell or 0) if call.parent == 1 else below[call.parent]
+    kept = [replace(c, reused=True) for c in whole.calls.values() if 0 < below[c.number] < cell]
+    depths = {e.call: e.depth for e in events if isinstance(e, CallQueued)}
+    pool = {}
+    for call in whole.calls.values():
+        if below[call.number] >= cell and call.number not in but and call.outcome is not None:
+            tree = [call.number]
+            tree += [c.number for c in whole.calls.values() if c.parent in tree]
+            leaf = next(e.kind for e in events if isinstance(e, CallQueued) and e.call == call.number) == "leaf"
+            pool[call.identity] = Reusable(
+                call.number, call.model, leaf, len(tree), max(depths[n] for n in tree), call.outcome
+            )
+    return Recording([replace(root, outcome=None, cells=cells), *kept], reusable=pool)
 
 
 def _set(calls: dict[int, RecordedCall], event: Any, **fields: Any) -> None:
