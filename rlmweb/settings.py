@@ -87,6 +87,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "workspaces.middleware.HtmxSignInMiddleware",
     "analyses.middleware.SharedMiddleware",
+    "workspaces.middleware.ProviderMiddleware",
 ]
 ROOT_URLCONF = "rlmweb.urls"
 ASGI_APPLICATION = "rlmweb.asgi.application"

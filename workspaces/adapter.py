@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from smtplib import SMTPException
 from typing import Any
 
@@ -15,14 +16,18 @@ from allauth.usersessions.adapter import DefaultUserSessionsAdapter
 from django.conf import settings
 from django.contrib import messages
 from django.db import transaction
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from requests import RequestException, Response, Session
+from urllib3.exceptions import HTTPError
 
 from workspaces.audit import Did, record
 from workspaces.models import Invitation, User, Workspace
 
 log = logging.getLogger(__name__)
+
+PROVIDER_SECONDS = 10.0  # until it connects, between two pieces of its answer, and for the whole of it
+PROVIDER_MOST = 1 << 20  # bytes of an answer
 
 
 def _invited(request: HttpRequest) -> bool:
@@ -58,6 +63,8 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]
     def populate_user(self, request: HttpRequest, sociallogin: SocialLogin, data: dict[str, Any]) -> User:
         user: User = super().populate_user(request, sociallogin, data)
         user.name = str(data.get("name") or "")[:120]
+        for address in sociallogin.email_addresses:  # some providers write the word; any word is true to Python
+            address.verified = address.verified is True or address.verified == "true"
         return user
 
     def save_user(self, request: HttpRequest, sociallogin: SocialLogin, form: Any = None) -> User:
@@ -68,26 +75,57 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]
         return user
 
     def get_requests_session(self) -> Session:
-        return _ProviderSession(timeout=10)
+        return _ProviderSession()
 
 
 class _ProviderSession(Session):
-    """A provider that does not answer, or refuses, is a page that says so and a line in the log."""
+    """A provider that does not answer, refuses, or says what cannot be is a page that says so and a line in the log.
 
-    def __init__(self, timeout: float) -> None:
-        super().__init__()
-        self.timeout = timeout
+    All that OpenID Connect asks for is answered by a JSON object, none of them long.
+    """
 
     def request(self, *args: Any, **kwargs: Any) -> Response:
-        kwargs.setdefault("timeout", self.timeout)
+        kwargs = {"timeout": PROVIDER_SECONDS} | kwargs | {"stream": True}
         try:
             response = super().request(*args, **kwargs)
+            with response:
+                _read(response)
             response.raise_for_status()
-        except RequestException as error:
+            _judge(response)
+        except (RequestException, HTTPError, OSError, ValueError) as error:
             log.error("the OpenID Connect provider: %s", error)
-            page = render(context.request, "socialaccount/authentication_error.html", status=502)
-            raise ImmediateHttpResponse(page) from None
+            raise ImmediateHttpResponse(provider_failed(context.request)) from None
         return response
+
+
+def provider_failed(request: HttpRequest) -> HttpResponse:
+    return render(request, "socialaccount/authentication_error.html", status=502)
+
+
+def _read(response: Response) -> None:
+    """The whole body, within bounds of size and time: a provider that trickles holds a thread of the site."""
+    until = time.monotonic() + PROVIDER_SECONDS
+    body = bytearray()
+    while piece := response.raw.read1(65_536, decode_content=True):
+        body += piece
+        if len(body) > PROVIDER_MOST:
+            raise ValueError(f"{response.url} answers with more than {PROVIDER_MOST >> 10} KB")
+        if time.monotonic() > until:
+            raise ValueError(f"{response.url} takes longer than {PROVIDER_SECONDS} s to answer")
+    response._content = bytes(body)
+
+
+def _judge(response: Response) -> None:
+    try:
+        said = response.json()
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise ValueError(f"{response.url} does not answer with a JSON object")
+    if response.request.path_url.endswith("/.well-known/openid-configuration"):
+        for name in ("issuer", "authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri"):
+            if not str(said.get(name)).startswith(("https://", "http://")):
+                raise ValueError(f"{response.url} names no {name}")
 
 
 class SessionsAdapter(DefaultUserSessionsAdapter):  # type: ignore[misc]

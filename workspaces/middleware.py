@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from urllib.parse import urlencode, urlsplit
 
 from django.conf import settings
 from django.contrib.auth import login
-from django.core.exceptions import MiddlewareNotUsed, PermissionDenied
+from django.core.exceptions import MiddlewareNotUsed, PermissionDenied, ValidationError
+from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
 
+from workspaces.adapter import provider_failed
 from workspaces.local import local_owner
 
+log = logging.getLogger(__name__)
 MACHINES = "/healthz"  # asked every few seconds, without cookies: each answer would leave a session behind
 
 
@@ -56,3 +60,24 @@ class HtmxSignInMiddleware:
                     headers={"HX-Redirect": f"{resolve_url(settings.LOGIN_URL)}?{urlencode({'next': here})}"},
                 )
         return response
+
+
+class ProviderMiddleware:
+    """What the OpenID Connect provider says may lack anything, or be of another type: a page that says so, no error of ours."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        if not settings.SOCIALACCOUNT_PROVIDERS["openid_connect"]["APPS"]:
+            raise MiddlewareNotUsed
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        match = request.resolver_match
+        if match is None or match.url_name not in ("openid_connect_login", "openid_connect_callback"):
+            return None
+        if not isinstance(error, LookupError | TypeError | ValueError | AttributeError | ValidationError | DataError):
+            return None
+        log.exception("the OpenID Connect provider said what cannot be used")
+        return provider_failed(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import secrets
@@ -32,6 +33,7 @@ class Provider:
         self.tokens: set[str] = set()
         self.refused: list[str] = []
         self.down = False
+        self.instead: dict[str, tuple[bytes, float]] = {}  # of a path, what it answers with, and seconds between bytes
         self.issuer = ""
 
     @property
@@ -102,13 +104,31 @@ def provider() -> Iterator[Provider]:
             self.end_headers()
             self.wfile.write(data)
 
+        def _said_instead(self) -> bool:
+            if (path := urlsplit(self.path).path) not in made.instead:
+                return False
+            body, pause = made.instead[path]
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            with contextlib.suppress(OSError):  # it is not listened to any more
+                for piece in [body] if not pause else [body[n : n + 1] for n in range(len(body))]:
+                    self.wfile.write(piece)
+                    self.wfile.flush()
+                    time.sleep(pause)
+            return True
+
         def do_GET(self) -> None:
+            if self._said_instead():
+                return
             parts = urlsplit(self.path)
             asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
             self._answer(*made.get(parts.path, asked, self.headers.get("Authorization", "").removeprefix("Bearer ")))
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+            if self._said_instead():
+                return
             self._answer(*made.token({name: values[0] for name, values in parse_qs(body).items()}))
 
         def log_message(self, *_: Any) -> None:

@@ -20,6 +20,7 @@ from django.test import Client
 
 from tests.workspaces.cast import make_user
 from tests.workspaces.oidc import SECRET, Provider, provider
+from workspaces import adapter
 from workspaces.models import AuditEntry, Invitation, Member, User, Workspace
 
 pytestmark = pytest.mark.django_db
@@ -151,6 +152,69 @@ def test_a_provider_that_is_down_is_a_page_that_says_so(
     assert "Harbour ID did not say who you are" in text(response)
     assert "503" in caplog.text
     assert SECRET not in caplog.text
+
+
+DISCOVERY = "/.well-known/openid-configuration"
+
+
+@pytest.mark.parametrize(
+    ("body", "pause", "says"),
+    [
+        (b"<html>Sign in to the wifi</html>", 0, "does not answer with a JSON object"),
+        (b"[1, 2]", 0, "does not answer with a JSON object"),
+        (b"", 0, "does not answer with a JSON object"),
+        (b"\xff\xfe\x00", 0, "does not answer with a JSON object"),
+        (b"[" * 100_000, 0, "does not answer with a JSON object"),
+        (b'{"issuer": "https://id.example"}', 0, "names no authorization_endpoint"),
+        (b'{"issuer": "https://id.example", "authorization_endpoint": "javascript:1"}', 0, "names no authorization"),
+        (b" " * 1_100_000, 0, "answers with more than 1024 KB"),
+        (b" " * 200, 0.05, "takes longer than"),
+        (b" " * 200, 2, "timed out"),
+    ],
+)
+def test_a_provider_that_describes_itself_badly_is_a_page_that_says_so(
+    there: Provider, client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+    body: bytes, pause: float, says: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(adapter, "PROVIDER_SECONDS", 0.5 if pause else 10.0)
+    there.instead[DISCOVERY] = (body, pause)
+    response = client.post(LOGIN)
+    assert response.status_code == 502
+    assert "Harbour ID did not say who you are" in text(response)
+    assert says in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/token", b"oops"),
+        ("/token", b"{}"),
+        ("/token", b'{"access_token": 7}'),
+        ("/token", b'{"access_token": "x", "id_token": "y"}'),
+        ("/token", b'{"access_token": "x", "id_token": 5}'),
+        ("/userinfo", b"oops"),
+        ("/userinfo", b'{"email": "nell@example.com"}'),
+        ("/userinfo", b'{"sub": "7", "email": ["a"], "name": {"a": 1}}'),
+    ],
+)
+def test_a_provider_that_answers_badly_signs_nobody_in_and_breaks_nothing(
+    there: Provider, client: Client, path: str, body: bytes
+) -> None:
+    back = go_there(client)
+    there.instead[path] = (body, 0)
+    response = client.get(back)
+    assert response.status_code in (200, 401, 502)
+    assert "That did not work" in text(response)
+    assert not User.objects.exists()
+
+
+@pytest.mark.parametrize(("word", "verified"), [("true", True), ("false", False), ("yes", False), (1, False)])
+def test_an_address_is_confirmed_only_where_the_provider_says_so(
+    there: Provider, client: Client, word: Any, verified: bool
+) -> None:
+    there.person["email_verified"] = word
+    client.get(go_there(client))
+    assert EmailAddress.objects.get(email="nell@example.com").verified == verified
 
 
 def test_without_a_provider_there_is_no_button_and_nothing_behind_it(client: Client) -> None:
