@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import warnings
 from pathlib import Path
@@ -43,11 +42,22 @@ def _own_secret(name: str) -> str:
 DEBUG = env.flag("RLMWEB_DEBUG")
 LOCAL = env.flag("RLMWEB_LOCAL")  # one person on one machine: signed in as the local owner, 127.0.0.1 only
 HTTPS = env.flag("RLMWEB_HTTPS")
-SECRET_KEY = env.text("DJANGO_SECRET_KEY") or _own_secret("secret-key")
-BIND = env.text("RLMWEB_BIND", "127.0.0.1")
+SECRET_KEY = env.text("DJANGO_SECRET_KEY", like=".{32,}", hint="a secret of at least 32 characters") or _own_secret(
+    "secret-key"
+)
+BIND = env.text("RLMWEB_BIND", "127.0.0.1", like=r"[\w.-]+|[0-9a-fA-F:]+", hint="an address or a name, without a port")
 PORT = env.number("PORT", 8000, least=1, most=65535)
-ALLOWED_HOSTS = env.words("RLMWEB_HOSTS", "localhost,127.0.0.1,[::1]")
-CSRF_TRUSTED_ORIGINS = env.words("RLMWEB_ORIGINS")
+ALLOWED_HOSTS = env.words(
+    "RLMWEB_HOSTS",
+    "localhost,127.0.0.1,[::1]",
+    like=r"\*|\.?[\w.-]+|\[[0-9a-fA-F:]+\]",
+    hint="host names with commas, without https:// and without ports",
+)
+if not ALLOWED_HOSTS:
+    raise ImproperlyConfigured("RLMWEB_HOSTS must name at least one host, such as rlm.example.org")
+CSRF_TRUSTED_ORIGINS = env.words(
+    "RLMWEB_ORIGINS", like=r"https?://[\w.*-]+(:\d+)?", hint="origins with commas, such as https://rlm.example.org"
+)
 LOCAL_OWNER_EMAIL = "owner@localhost.localdomain"
 
 INSTALLED_APPS = [
@@ -111,7 +121,12 @@ TEMPLATES = [
 DATABASE_URL = env.url(
     "DATABASE_URL", f"sqlite:///{quote(str(DATA_DIR / 'db.sqlite3'))}", schemes=("sqlite", "postgres", "postgresql")
 )
-DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)}
+try:
+    DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)}
+except ValueError:
+    raise ImproperlyConfigured("DATABASE_URL must be like postgres://user:password@host:5432/name") from None
+if not DATABASES["default"]["NAME"]:
+    raise ImproperlyConfigured("DATABASE_URL must name a database: postgres://user:password@host/name")
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # IMMEDIATE: a transaction that will write takes the lock at its start, so two of them wait instead of failing.
     DATABASES["default"]["OPTIONS"] = {
@@ -197,20 +212,23 @@ EMAIL_USE_SSL = _mail.scheme == "smtps"
 EMAIL_USE_TLS = bool(EMAIL_HOST_USER) and not EMAIL_USE_SSL
 EMAIL_PORT = _mail.port or (465 if EMAIL_USE_SSL else 587 if EMAIL_USE_TLS else 25)
 EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("RLMWEB_FROM", "rlmweb@localhost")
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text(
+    "RLMWEB_FROM",
+    "rlmweb@localhost",
+    like=r"[^<>@]*<[^<>@\s]+@[\w.-]+>|[^<>@\s]+@[\w.-]+",
+    hint="an e-mail address, such as rlmweb@example.org or Desk <desk@example.org>",
+)
 
 # — signing in by an OpenID Connect provider, where one is named —
 OIDC_ISSUER = env.url("RLMWEB_OIDC_ISSUER", schemes=("https", "http")).rstrip("/")
 OIDC_CLIENT_ID = env.text("RLMWEB_OIDC_CLIENT_ID")
 OIDC_SECRET = env.text("RLMWEB_OIDC_SECRET")
-OIDC_NAME = env.text("RLMWEB_OIDC_NAME", "single sign-on")
+OIDC_NAME = env.text("RLMWEB_OIDC_NAME", "single sign-on", like=".{1,60}", hint="at most 60 characters")
 _issuer = urlsplit(OIDC_ISSUER)
 if len({bool(OIDC_ISSUER), bool(OIDC_CLIENT_ID), bool(OIDC_SECRET)}) > 1:
     raise ImproperlyConfigured(
         "RLMWEB_OIDC_ISSUER, RLMWEB_OIDC_CLIENT_ID and RLMWEB_OIDC_SECRET go together: set all three, or none"
     )
-if OIDC_ISSUER and not _issuer.hostname:
-    raise ImproperlyConfigured(f"RLMWEB_OIDC_ISSUER must be an address with a host, not {OIDC_ISSUER[:40]!r}")
 if _issuer.scheme == "http" and _issuer.hostname not in ("localhost", "127.0.0.1", "::1"):
     raise ImproperlyConfigured(
         "RLMWEB_OIDC_ISSUER must start with https://: what comes from there says who somebody is. http goes on this machine alone"
@@ -240,7 +258,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY el
 ALLAUTH_TRUSTED_PROXY_COUNT = int(BEHIND_PROXY)  # whose address the limits on guessing count
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked from the machine itself, past the proxy
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-SECURE_HSTS_SECONDS = env.number("RLMWEB_HSTS_SECONDS", 31_536_000 if HTTPS else 0)
+SECURE_HSTS_SECONDS = env.number("RLMWEB_HSTS_SECONDS", 31_536_000 if HTTPS else 0, most=315_360_000)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -281,11 +299,13 @@ STORAGES = {
     },
 }
 # — blobs in an object store, shared by web processes and workers on any number of hosts —
-S3_BUCKET = env.text("S3_BUCKET")
+S3_BUCKET = env.text("S3_BUCKET", like=r"[\w.-]{3,255}", hint="the name of a bucket alone, without s3:// or a path")
 S3_ENDPOINT_URL = env.url("S3_ENDPOINT_URL", schemes=("http", "https"))
-S3_REGION = env.text("S3_REGION")
+S3_REGION = env.text("S3_REGION", like=r"[\w-]+", hint="the name of a region, such as eu-central-1")
 S3_ACCESS_KEY = env.text("S3_ACCESS_KEY")
 S3_SECRET_KEY = env.text("S3_SECRET_KEY")
+if bool(S3_ACCESS_KEY) != bool(S3_SECRET_KEY):
+    raise ImproperlyConfigured("S3_ACCESS_KEY and S3_SECRET_KEY go together: set both, or neither")
 if S3_BUCKET:
     STORAGES["blobs"] = {
         "BACKEND": "storages.backends.s3.S3Storage",
@@ -310,42 +330,44 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 8 << 20
 DATA_UPLOAD_MAX_NUMBER_FILES = 20_000
 
 # — limits of uploads —
-UPLOAD_FILES = env.number("RLMWEB_UPLOAD_FILES", 10_000, least=1)
-UPLOAD_BYTES = env.number("RLMWEB_UPLOAD_BYTES", 2 << 30, least=1)
-ARCHIVE_RATIO = env.number("RLMWEB_ARCHIVE_RATIO", 100, least=1)
+UPLOAD_FILES = env.number("RLMWEB_UPLOAD_FILES", 10_000, least=1, most=10_000_000)
+UPLOAD_BYTES = env.number("RLMWEB_UPLOAD_BYTES", 2 << 30, least=1, most=1 << 50)
+ARCHIVE_RATIO = env.number("RLMWEB_ARCHIVE_RATIO", 100, least=1, most=1_000_000)
 
 # — model endpoints from the environment —
-OPENAI_API_KEY = env.text("OPENAI_API_KEY")
+_model = {"like": r"\S{1,120}", "hint": "the name of a model: at most 120 characters without blanks"}
+OPENAI_API_KEY = env.text("OPENAI_API_KEY", like="[!-~]+", hint="a key: letters, digits and signs without blanks")
 OPENAI_BASE_URL = env.url("OPENAI_BASE_URL", schemes=("http", "https"))
-OPENAI_MODEL = env.text("OPENAI_MODEL", "gpt-5")
-OPENAI_SUB_MODEL = env.text("OPENAI_SUB_MODEL", "gpt-5-mini" if OPENAI_MODEL == "gpt-5" else OPENAI_MODEL)
+OPENAI_MODEL = env.text("OPENAI_MODEL", "gpt-5", **_model)
+OPENAI_SUB_MODEL = env.text("OPENAI_SUB_MODEL", "gpt-5-mini" if OPENAI_MODEL == "gpt-5" else OPENAI_MODEL, **_model)
 OPENAI_DIALECT = env.choice("OPENAI_DIALECT", "async", "async", "paper")
 REPLY_CACHE = env.flag("RLMWEB_REPLY_CACHE")  # the same request is answered from disk: for re-runs and tests
-OPENAI_WINDOW = env.number("OPENAI_WINDOW", 128_000, least=2_000)
+OPENAI_WINDOW = env.number("OPENAI_WINDOW", 128_000, least=2_000, most=100_000_000)
 
 # Which workspaces may use it: all, none, or those of these slugs. The command line is the operator's and always may.
-ENDPOINT_OFFER = env.words("RLMWEB_ENDPOINT_OFFER", "all")
-if not ENDPOINT_OFFER or not all(re.fullmatch(r"[-\w]+", word) for word in ENDPOINT_OFFER):
-    raise ImproperlyConfigured(
-        "RLMWEB_ENDPOINT_OFFER must be all, none, or the slugs of workspaces (as in /w/<slug>/) with commas"
-    )
+_offer = "all, none, or the slugs of workspaces (as in /w/<slug>/) with commas"
+ENDPOINT_OFFER = env.words("RLMWEB_ENDPOINT_OFFER", "all", like=r"[-\w]+", hint=_offer)
+if not ENDPOINT_OFFER:
+    raise ImproperlyConfigured(f"RLMWEB_ENDPOINT_OFFER must be {_offer}")
 if len(ENDPOINT_OFFER) > 1 and {"all", "none"} & set(ENDPOINT_OFFER):
     raise ImproperlyConfigured("RLMWEB_ENDPOINT_OFFER must be all or none alone, or slugs of workspaces, not both")
 
 # — model endpoints of workspaces: the first secret encrypts their keys, all of them decrypt; hosts that may be private —
-SECRETS = env.words("RLMWEB_SECRETS") or [_own_secret("endpoint-secret")]
-if any(len(secret) < 32 for secret in SECRETS):
-    raise ImproperlyConfigured("RLMWEB_SECRETS must be secrets of at least 32 characters each, parted by commas")
-AUDIT_DAYS = env.number("RLMWEB_AUDIT_DAYS", 365)  # 0: for ever
-DELETION_DAYS = env.number("RLMWEB_DELETION_DAYS", 7)  # for which a deleted workspace can be brought back
-ENDPOINT_HOSTS = env.words("RLMWEB_ENDPOINT_HOSTS")
+SECRETS = env.words("RLMWEB_SECRETS", like=".{32,}", hint="secrets of at least 32 characters each, with commas") or [
+    _own_secret("endpoint-secret")
+]
+AUDIT_DAYS = env.number("RLMWEB_AUDIT_DAYS", 365, most=36_500)  # 0: for ever
+DELETION_DAYS = env.number("RLMWEB_DELETION_DAYS", 7, most=3_650)  # for which a deleted workspace can be brought back
+ENDPOINT_HOSTS = env.words(
+    "RLMWEB_ENDPOINT_HOSTS", like=r"[\w.-]+|[0-9a-fA-F:]+", hint="host names or addresses with commas, without ports"
+)
 
 # — the sandbox and the worker —
 SANDBOX_BACKEND = env.choice("RLMWEB_SANDBOX", "firejail", "firejail", "bubblewrap")
-SANDBOX_PREFIX = env.text("RLMWEB_SANDBOX_PREFIX") or None
+SANDBOX_PREFIX = env.text("RLMWEB_SANDBOX_PREFIX", like="/.+", hint="a path that begins with /") or None
 SANDBOX_SPARE = env.number("RLMWEB_SANDBOX_SPARE", 1, most=20)
 RUNS_AT_ONCE = env.number("RLMWEB_RUNS_AT_ONCE", 50, least=1, most=1000)
-LEASE_SECONDS = env.number("RLMWEB_LEASE_SECONDS", 20, least=3)
+LEASE_SECONDS = env.number("RLMWEB_LEASE_SECONDS", 20, least=3, most=3_600)
 
 # — the rest —
 LANGUAGE_CODE = "en-gb"
