@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from asgiref.sync import async_to_sync
 from django import forms
+from django.conf import settings
 
 from analyses.endpoints import DEFAULT, OFFLINE
+from rlm.guard import AddressRefused, judged_url
 from workspaces.models import ModelEndpoint, Workspace
 
 RESERVED = {DEFAULT, OFFLINE}
@@ -81,6 +84,10 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
             raise forms.ValidationError("A name or password does not belong into the address: give the key below.")
         if parts.query or parts.fragment:
             raise forms.ValidationError("Give the address without what follows a ? or #.")
+        try:
+            async_to_sync(judged_url)(url, settings.ENDPOINT_HOSTS)  # and again at each request: names move
+        except AddressRefused as refusal:
+            raise forms.ValidationError(str(refusal)) from None
         return url
 
     def clean_window(self) -> int:

@@ -111,7 +111,7 @@ class ModelClient:
                     await asyncio.sleep(self._wait(tries_away, error.wait))
                     continue
                 if not error.retry or attempt >= self.endpoint.attempts or (error.wait or 0) > MAX_WAIT:
-                    raise _after(error, attempt) from error
+                    raise _after(error, attempt) from (error.__cause__ or error)
                 wait = self._wait(attempt, error.wait)
                 if error.kind == "rate_limited":
                     gate.hold_until(error.wait or 0.0)

@@ -23,6 +23,10 @@ class AddressRefused(httpx2.ConnectError):
     """A request would have reached an address of the host's own network; the message says which."""
 
 
+class NameUnknown(httpx2.ConnectError):
+    """A host's name leads to no address, or not now."""
+
+
 def is_public(address: str) -> bool:
     """Whether this address is out on the internet: no loopback, private, link-local, shared or reserved one."""
     ip: Any = ipaddress.ip_address(address.partition("%")[0])
@@ -44,7 +48,8 @@ async def resolve(host: str, port: int) -> list[str]:
         async with asyncio.timeout(RESOLVE_SECONDS):
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
-        raise httpx2.ConnectError(f"The name {host} could not be resolved ({type(error).__name__}).") from None
+        why = "in time" if isinstance(error, TimeoutError) else "to an address: check the spelling"
+        raise NameUnknown(f"The name {host} could not be resolved {why}.") from None
     return list(
         dict.fromkeys(str(entry[4][0]) for entry in sorted(found, key=lambda entry: entry[0] != socket.AF_INET))
     )

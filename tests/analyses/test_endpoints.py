@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import html
 import logging
+import socket
+import socketserver
+import ssl
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
 from django.urls import reverse
 
 from analyses import actions, endpoints
+from analyses import connection as connecting
 from analyses.models import Run
 from analyses.worker import Worker
 from tests.scripted.fixture import Scripted
@@ -220,10 +233,16 @@ def test_testing_a_connection_says_that_it_stands(cast: Cast, settings: Any, scr
     ("reply", "said"),
     [
         ({"status": 401, "error": "bad key"}, "Check the key."),
+        ({"status": 403, "error": "no"}, "does not allow this request"),
+        ({"status": 404, "error": "The model atlas-large does not exist"}, "The model atlas-large does not exist"),
         ({"status": 404, "error": "no such model"}, "Check the base URL"),
+        ({"status": 400, "error": "unknown model"}, "Check the model’s name."),
+        ({"status": 402, "error": "insufficient_quota"}, "nothing left to spend"),
+        ({"status": 429, "error": "slow down"}, "(429)"),
+        ({"status": 503, "error": "loading"}, "had an error (503)"),
     ],
 )
-def test_testing_a_connection_says_what_is_wrong(
+def test_testing_a_connection_says_what_the_endpoint_refuses(
     cast: Cast, settings: Any, scripted: Callable[..., Scripted], reply: dict[str, Any], said: str
 ) -> None:
     settings.ENDPOINT_HOSTS = ["127.0.0.1"]
@@ -233,11 +252,139 @@ def test_testing_a_connection_says_what_is_wrong(
     assert KEY not in page
 
 
+@contextmanager
+def answering(answer: bytes | None) -> Iterator[int]:
+    """A port where every request gets these bytes; None: it is heard, and nothing is said."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.settimeout(5)
+            with suppress(OSError):
+                self.request.recv(65_536)
+                if answer is None:
+                    over.wait(30)
+                else:
+                    self.request.sendall(answer)
+
+    over = threading.Event()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            over.set()
+            server.shutdown()
+            thread.join(5)
+
+
+def http(status: str, body: str = "", **headers: str) -> bytes:
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([f"HTTP/1.1 {status}", *lines, f"Content-Length: {len(body)}", "", body]).encode()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answer", "said"),
+    [
+        ("http", http("200 OK", "<html>hello", Content_Type="text/html"), "answered with a web page"),
+        ("http", http("200 OK", "hello", Content_Type="application/json"), "Check the base URL"),
+        ("http", http("200 OK", "[1]", Content_Type="application/json"), "Check the base URL"),
+        ("http", http("200 OK", "hello", Content_Type="text/plain"), "answered with text/plain"),
+        ("http", http("307 Gone", Location="http://10.0.0.7/v1"), "10.0.0.7 is at 10.0.0.7, an address of this host"),
+        ("http", http("307 Gone", Location="http://[::1]/v1"), "an address of this host's own network"),
+        ("http", b"SSH-2.0-OpenSSH_9\r\n", "what answers there may be no HTTP server"),
+        ("http", b"", "what answers there may be no HTTP server"),
+        ("https", b"HTTP/1.1 400 Bad Request\r\n\r\n", "its address starts with http://"),
+        ("http", None, "did not finish its reply within"),
+    ],
+)
+def test_testing_a_connection_says_what_answers_there(
+    cast: Cast, settings: Any, monkeypatch: pytest.MonkeyPatch, scheme: str, answer: bytes | None, said: str
+) -> None:
+    settings.ENDPOINT_HOSTS = ["127.0.0.1"]
+    if answer is None:
+        monkeypatch.setattr(connecting, "SECONDS", 0.5)
+    with answering(answer) as port:
+        page = tried(cast, make_endpoint(cast, base_url=f"{scheme}://127.0.0.1:{port}/v1"))
+    assert said in page
+    assert 'data-tone="failed"' in page
+    assert KEY not in page
+
+
+def test_testing_a_connection_says_that_nothing_is_there(cast: Cast, settings: Any) -> None:
+    settings.ENDPOINT_HOSTS = ["127.0.0.1", "models.invalid"]
+    assert "Nothing answers at this address" in tried(cast, make_endpoint(cast, base_url="http://127.0.0.1:9/v1"))
+    said = tried(cast, make_endpoint(cast, name="Lost", base_url="https://models.invalid/v1"))
+    assert "The name models.invalid could not be resolved" in said
+
+
+def test_testing_a_connection_says_that_a_certificate_is_not_trusted(cast: Cast, settings: Any, tmp_path: Path) -> None:
+    settings.ENDPOINT_HOSTS = ["127.0.0.1"]
+    with tls_server(tmp_path) as port:
+        said = tried(cast, make_endpoint(cast, base_url=f"https://127.0.0.1:{port}/v1"))
+    assert "Its certificate is not one that can be trusted: self-signed certificate" in said
+
+
+@contextmanager
+def tls_server(folder: Path) -> Iterator[int]:
+    """A server with a certificate that nobody else has signed."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(tz=UTC)
+    certificate = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256())
+    )  # fmt: skip
+    pem = folder / "server.pem"
+    pem.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+
+        def serve() -> None:
+            with suppress(OSError):  # the handshake fails, which is what is wanted
+                while True:
+                    connection, _ = plain.accept()
+                    connection.settimeout(5)
+                    with suppress(OSError), context.wrap_socket(connection, server_side=True):
+                        pass
+                    connection.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield plain.getsockname()[1]
+        plain.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
 def test_an_address_in_the_hosts_own_network_is_refused(cast: Cast, scripted: Callable[..., Scripted]) -> None:
     server = scripted({"replies": ["ready"]})
     said = tried(cast, make_endpoint(cast, base_url=server.base_url))
     assert "127.0.0.1 is at 127.0.0.1, an address of this host's own network." in said
     assert server.log() == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:11434/v1", "http://localhost/v1", "http://10.1.2.3/v1", "http://192.168.0.1", "http://[::1]/v1",
+        "http://169.254.169.254/latest", "http://0.0.0.0/v1", "http://[::ffff:10.0.0.1]/", "http://2130706433/",
+        "http://0x7f.1/", "http://100.64.0.1/v1", "http://[fd00::1]/v1",
+    ],
+)  # fmt: skip
+def test_such_an_address_is_refused_when_it_is_kept(cast: Cast, settings: Any, url: str) -> None:
+    response = keep(cast, base_url=url)
+    assert response.status_code == 422
+    assert "this host's own network" in text(response)
+    assert not ModelEndpoint.objects.exists()
+
+
+def test_a_host_that_the_operator_allows_is_kept(cast: Cast, settings: Any) -> None:
+    settings.ENDPOINT_HOSTS = ["127.0.0.1"]
+    assert keep(cast, base_url="http://127.0.0.1:11434/v1").status_code == 302
 
 
 def test_tests_are_counted(cast: Cast) -> None:
