@@ -33,6 +33,8 @@ PATHS = (
     "corpora/?who=me",
     "corpora/?q=pus+7",
     "settings/",
+    "settings/?page=4",
+    "settings/?q=son+7",
     "settings/budgets/",
     "usage/",
     "endpoints/",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.db.models import Case, Count, Q, When
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
@@ -17,6 +21,8 @@ from workspaces.models import Invitation, Member, Workspace
 from workspaces.roles import MATRIX, May, may
 
 Role = Member.Role
+MEMBERS_PAGE = 50
+INVITATIONS_MOST = 100  # shown; each lasts a week
 
 
 @login_required
@@ -67,9 +73,16 @@ def settings_page(
     request: HttpRequest, member: Member, *, form: WorkspaceForm | None = None, invite_form: InviteForm | None = None
 ) -> HttpResponse:
     """The page, with the form that was refused, if one was."""
-    members = list(member.workspace.members.select_related("user").order_by("joined_at", "pk"))
-    owners = sum(each.role == Role.OWNER for each in members)
-    for each in members:
+    asked = request.GET.get("q", "").replace("\0", "").strip()[:200]
+    me_first = Case(When(pk=member.pk, then=0), default=1)  # to see one's role, and to leave
+    found = member.workspace.members.select_related("user").order_by(me_first, "joined_at", "pk")
+    if asked:
+        found = found.filter(Q(user__email__icontains=asked) | Q(user__name__icontains=asked))
+    page = Paginator(found, MEMBERS_PAGE).get_page(request.GET.get("page"))
+    count, owners = member.workspace.members.aggregate(
+        all=Count("pk"), owners=Count("pk", filter=Q(role=Role.OWNER))
+    ).values()
+    for each in page.object_list:
         last_owner = each.role == Role.OWNER and owners == 1
         mine = each.pk == member.pk
         may_touch = may(member, May.INVITE) and (each.role != Role.OWNER or may(member, May.OWN))
@@ -77,14 +90,19 @@ def settings_page(
         each.removable = (may_touch or mine) and not last_owner  # type: ignore[attr-defined]
     invitations: list[Invitation] = []
     if may(member, May.INVITE):
-        invitations = list(member.workspace.invitations.open().select_related("created_by").order_by("-created_at"))  # type: ignore[attr-defined]
+        invitations = list(
+            member.workspace.invitations.open().select_related("created_by").order_by("-created_at")[:INVITATIONS_MOST]
+        )  # type: ignore[attr-defined]
         for invitation in invitations:
             invitation.url = request.build_absolute_uri(invitation.get_absolute_url())  # type: ignore[attr-defined]
     context = {
         "form": form or WorkspaceForm(initial={"name": member.workspace.name}),
         "invite_form": invite_form or InviteForm(actor=member),
         "member": member,
-        "members": members,
+        "page": page,
+        "count": count,
+        "asked": asked,
+        "searched": f"&{urlencode({'q': asked})}" if asked else "",
         "invitations": invitations,
         "may_rename": may(member, May.RENAME),
         "may_invite": may(member, May.INVITE),

@@ -253,5 +253,24 @@ def test_the_settings_page_takes_the_same_queries_however_many_members(
         cast.workspace.members.create(user=make_user(f"Person{number}"))
         invitation(cast)
     client = cast.client(cast.alice)
-    with django_assert_max_num_queries(6):  # session, person, member, members, invitations, switcher
+    with django_assert_max_num_queries(8):  # session, person, member, counts, count, members, invitations, switcher
         client.get(cast.url("settings/"))
+
+
+def test_many_members_come_in_pages_and_are_searched(cast: Cast) -> None:
+    for number in range(120):
+        cast.workspace.members.create(user=make_user(f"Person{number:03}"), role=Role.VIEWER)
+    client = cast.client(cast.vera)
+    first = text(client.get(cast.url("settings/")))
+    assert first.count('<tr id="member-') == 50
+    assert "1 to 50 of 124" in first
+    assert first.index("vera@example.com") < first.index("alice@example.com")  # oneself first: to leave
+    last = text(client.get(cast.url("settings/?page=3")))
+    assert last.count('<tr id="member-') == 24
+    assert "person119@example.com" in last
+    found = text(client.get(cast.url("settings/?q=SON07")))
+    assert found.count('<tr id="member-') == 10
+    assert "person077@example.com" in found
+    assert "Nobody here is called like “<nobody>”." in text(client.get(cast.url("settings/?q=<nobody>&page=x")))
+    owner = text(cast.client(cast.alice).get(cast.url("settings/?q=alice")))
+    assert f"remove-{member(cast, cast.alice).pk}" not in owner  # the last owner, though the page shows nobody else
