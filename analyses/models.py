@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -436,6 +438,13 @@ class Call(Answered):
         return self.status in ENDED
 
 
+class CellQuerySet(models.QuerySet["Cell"]):
+    def bulk_create(self, objs: Any, *args: Any, **kwargs: Any) -> Any:
+        made = super().bulk_create(objs, *args, **kwargs)
+        MessageBlob.note(made)
+        return made
+
+
 class Cell(models.Model):
     """One turn of a call: the messages it added, the reply, and the cell that ran, if any."""
 
@@ -499,6 +508,8 @@ class Cell(models.Model):
     born = models.PositiveBigIntegerField()
     seq = models.PositiveBigIntegerField()
 
+    objects = CellQuerySet.as_manager()
+
     class Meta:
         ordering = ["call", "number"]
         constraints = [models.UniqueConstraint(fields=["call", "number"], name="cell_once_a_call")]
@@ -506,6 +517,30 @@ class Cell(models.Model):
 
     def __str__(self) -> str:
         return f"cell {self.call_number}.{self.number}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        new = self._state.adding
+        super().save(*args, **kwargs)
+        if new:
+            MessageBlob.note([self])
+
+
+class MessageBlob(models.Model):
+    """A blob that a cell's messages name: who asks whether a blob is still needed need not read every message."""
+
+    cell = models.ForeignKey(Cell, models.CASCADE, related_name="message_blobs")
+    sha = models.CharField(max_length=64, db_index=True)
+
+    def __str__(self) -> str:
+        return self.sha
+
+    @staticmethod
+    def note(cells: Iterable[Cell]) -> None:
+        """Messages are written with their cell and never changed."""
+        named = {(cell.pk, message["blob"]) for cell in cells for message in cell.messages if message.get("blob")}
+        MessageBlob.objects.bulk_create(
+            [MessageBlob(cell_id=pk, sha=sha) for pk, sha in sorted(named)], batch_size=1000
+        )
 
 
 class Share(models.Model):

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Iterable
 
 from django.db import models
-from django.db.models.functions import Cast
 from django.utils import timezone
 
 from analyses import blobs, search
-from analyses.models import Call, Cell, CorpusVersion, Document, EarlierAnswer, LooseBlob, Run, UploadFile
+from analyses.models import Call, Cell, CorpusVersion, Document, EarlierAnswer, LooseBlob, MessageBlob, Run, UploadFile
 
-BLOB = re.compile(r'"blob": ?"([0-9a-f]{64})"')
 GRACE = 600  # seconds: what was put or let go of more recently stays, for somebody may be about to name it
 
 NAMED_BY: tuple[tuple[type[models.Model], tuple[str, ...]], ...] = (
@@ -24,6 +21,7 @@ NAMED_BY: tuple[tuple[type[models.Model], tuple[str, ...]], ...] = (
     (EarlierAnswer, ("answer_blob",)),
     (Call, ("answer_blob",)),
     (Cell, ("output_blob",)),
+    (MessageBlob, ("sha",)),
 )
 
 
@@ -42,24 +40,7 @@ def named(shas: list[str]) -> set[str]:
         for model, columns in NAMED_BY:
             for column in columns:
                 found.update(model._default_manager.filter(**{f"{column}__in": some}).values_list(column, flat=True))
-    return found | named_in_messages(set(shas) - found)
-
-
-def named_in_messages(shas: set[str]) -> set[str]:
-    """Those that messages of some cell name: long ones, kept whole in a blob (texts.stored_messages)."""
-    found: set[str] = set()
-    if shas:
-        for text in texts_with_blobs(Cell.objects.all()):
-            found.update(shas.intersection(BLOB.findall(text)))
-            if found == shas:
-                break
     return found
-
-
-def texts_with_blobs(cells: models.QuerySet[Cell]) -> Iterable[str]:
-    """Messages as the database keeps them, where they name a blob: read as text, many thousands a second."""
-    as_text = cells.order_by().annotate(as_text=Cast("messages", models.TextField()))
-    return as_text.filter(as_text__contains='"blob"').values_list("as_text", flat=True).iterator(chunk_size=500)
 
 
 def of_runs(runs: models.QuerySet[Run]) -> set[str]:
@@ -69,8 +50,7 @@ def of_runs(runs: models.QuerySet[Run]) -> set[str]:
     shas.update(EarlierAnswer.objects.filter(run__in=runs).order_by().values_list("answer_blob", flat=True))
     shas.update(calls.order_by().exclude(answer_blob="").values_list("answer_blob", flat=True))
     shas.update(cells.order_by().exclude(output_blob="").values_list("output_blob", flat=True))
-    for text in texts_with_blobs(cells):
-        shas.update(BLOB.findall(text))
+    shas.update(MessageBlob.objects.filter(cell__run__in=runs).order_by().values_list("sha", flat=True).distinct())
     return shas - {""}
 
 

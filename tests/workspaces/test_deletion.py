@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 import time
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.cache import cache
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from analyses import blobs, deletion
 from analyses.actions import RunRefused, share_run, start_run
 from analyses.budgets import standings
 from analyses.ingest import import_paths, loose
-from analyses.models import Call, Cell, Corpus, LooseBlob, Run, Status
+from analyses.models import Call, Cell, Corpus, LooseBlob, MessageBlob, Run, Status
 from analyses.usage import usage
 from analyses.views.usage import _month
 from tests.workspaces.cast import PASSWORD, Cast, make_cast, make_corpus, make_plain_run
@@ -73,6 +77,38 @@ def test_a_blob_that_only_a_message_names_is_never_loose(cast: Cast) -> None:
     loose.let_go(shas)
     assert loose.sweep(grace=-1) == 0
     assert kept(shas) == shas
+
+
+def test_whether_messages_name_a_blob_is_asked_without_reading_them(cast: Cast) -> None:
+    """However many messages there are: it is asked in the thread that renews leases."""
+    _, shas = full_run(cast)
+    with CaptureQueriesContext(connection) as caught:
+        assert loose.named([*shas, "0" * 64]) == shas
+    assert not [query["sql"] for query in caught if '"messages"' in query["sql"]]
+    if connection.vendor == "sqlite":  # PostgreSQL reads so small a table whole
+        plan = str(MessageBlob.objects.filter(sha__in=list(shas)).values("sha").explain())
+        assert "analyses_messageblob_sha" in plan
+
+
+def test_messages_of_cells_written_together_are_noted(cast: Cast) -> None:
+    _, shas = full_run(cast)
+    cell = Cell.objects.get()
+    noted = set(MessageBlob.objects.values_list("sha", flat=True))
+    assert noted == {message["blob"] for message in cell.messages}
+    cell.pk, cell.number = None, 2
+    Cell.objects.bulk_create([cell])
+    assert MessageBlob.objects.count() == 2 * len(noted)
+    Cell.objects.filter(number=1).delete()
+    assert MessageBlob.objects.count() == len(noted)
+
+
+def test_blobs_of_messages_from_before_are_noted_by_the_migration(cast: Cast) -> None:
+    full_run(cast)
+    before = sorted(MessageBlob.objects.values_list("cell_id", "sha"))
+    MessageBlob.objects.all().delete()
+    migration = import_module("analyses.migrations.0012_message_blobs")
+    migration.note_those_that_are_there(apps, None)
+    assert sorted(MessageBlob.objects.values_list("cell_id", "sha")) == before
 
 
 def test_a_run_under_way_is_not_deleted(cast: Cast) -> None:
