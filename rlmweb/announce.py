@@ -1,4 +1,4 @@
-"""Say the address once the page answers; and where something is not well a while later, what it is.
+"""Say the address once all is well, or half a minute after the page answers, and then what is not well.
 
 Run as a script, by the supervisor: python -I -S rlmweb/announce.py ADDRESS HOST, HOST being a name that the site goes by.
 """
@@ -49,12 +49,12 @@ def announce(address: str, host: str) -> None:
                 print(f"rlmweb: {address} does not work yet: {reason}", flush=True)
                 told = True
         time.sleep(0.1 if not told else 1)
-    print(f"rlmweb is at {address}", flush=True)
     started = time.monotonic()  # the worker may take its time after the page
     while not all(part["ok"] for part in parts.values()) and time.monotonic() < started + PATIENCE:
-        time.sleep(1)
+        time.sleep(0.2)
         with contextlib.suppress(Silent):
             parts = read_health(address, host)
+    print(f"rlmweb is at {address}", flush=True)
     for name, part in parts.items():
         if not part["ok"]:
             print(f"rlmweb: {name} is not well: {part['says']}", flush=True)

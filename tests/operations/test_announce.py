@@ -1,4 +1,4 @@
-"""./run says its address when the page answers, and later what is not well."""
+"""./run says its address when all is well, or after a while, and then what is not."""
 
 from __future__ import annotations
 
@@ -65,9 +65,21 @@ def test_what_is_not_well_after_a_while_is_named(site: Answers, capsys: pytest.C
     assert capsys.readouterr().out == f"rlmweb is at {address}\nrlmweb: worker is not well: worker says so\n"
 
 
-def test_what_becomes_well_in_time_is_not_named(site: Answers, capsys: pytest.CaptureFixture[str]) -> None:
-    address = site(report(worker=False), report(worker=True))
+def test_what_becomes_well_in_time_is_waited_for(
+    site: Answers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announce, "PATIENCE", 60)
+    told: list[str] = []
+
+    def read_health(address: str, host: str) -> Any:
+        told.append(capsys.readouterr().out)
+        return real(address, host)
+
+    real = announce.read_health
+    monkeypatch.setattr(announce, "read_health", read_health)
+    address = site(report(worker=False), report(worker=False), report(worker=True))
     announce.announce(address, "rlm.example")
+    assert told == ["", "", ""]  # whoever reads the address finds all of it well
     assert capsys.readouterr().out == f"rlmweb is at {address}\n"
 
 
