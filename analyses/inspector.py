@@ -11,14 +11,13 @@ from django.db.models import Q
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from analyses import blobs
+from analyses.conversation import Message, sent_at
 from analyses.models import Call, Cell, Run
 from analyses.outline import Outline
 from analyses.texts import clean
 
 HITS_MOST = 50
 AROUND = 70  # characters of text shown on each side of a hit
-MESSAGE_SHOWN = 20_000  # characters of one message
 
 
 @dataclass(frozen=True)
@@ -104,21 +103,6 @@ class Variable:
 
 
 @dataclass(frozen=True)
-class Message:
-    """One message as it was sent to the model."""
-
-    role: str
-    turn: int
-    text: str
-    chars: int
-    new: bool  # added for the turn looked at
-
-    @property
-    def cut(self) -> bool:
-        return self.chars > len(self.text)
-
-
-@dataclass(frozen=True)
 class Inspected:
     """A cell of a call, or a call as of its last cell."""
 
@@ -163,7 +147,7 @@ def inspected(run: Run, call_number: int, cell_number: int | None) -> Inspected 
         for v in last
         if isinstance(v, dict)
     ]
-    return Inspected(call, cell, outline, variables, list(_messages(cells)), kept_back)
+    return Inspected(call, cell, outline, variables, sent_at(run, cells), kept_back)
 
 
 def _name(variable: dict[str, Any]) -> str:
@@ -174,28 +158,3 @@ def _size(variable: dict[str, Any]) -> str:
     return clean(
         " · ".join(str(part) for part in (variable.get("type"), variable.get("size")) if part not in (None, ""))
     )[:120]
-
-
-def _messages(cells: list[Cell]) -> Iterator[Message]:
-    """Exactly what was sent at the last of these turns: everything added up to it, and the replies between."""
-    for at, cell in enumerate(cells):
-        newest = at == len(cells) - 1
-        for message in cell.messages:
-            text, chars = _content(message)
-            yield Message(str(message.get("role", "")), cell.number, text, chars, newest)
-        if not newest:
-            yield Message("assistant", cell.number, clean(cell.reply[:MESSAGE_SHOWN]), len(cell.reply), False)
-
-
-def _content(message: dict[str, Any]) -> tuple[str, int]:
-    if blob := message.get("blob"):
-        try:
-            whole = blobs.read(str(blob), limit=4 * MESSAGE_SHOWN).decode(errors="ignore")
-        except (OSError, ValueError):
-            whole = str(message.get("head", ""))
-        return clean(whole[:MESSAGE_SHOWN]), int(message.get("chars", len(whole)))
-    content = message.get("content", "")
-    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-    if extra := {name: value for name, value in message.items() if name not in ("role", "content")}:
-        text += ("\n" if text else "") + json.dumps(extra, ensure_ascii=False)
-    return clean(text[:MESSAGE_SHOWN]), len(text)

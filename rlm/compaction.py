@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 KEPT = 2  # messages that stay: the system prompt and the first message
 FULL = 0.85  # of the window, less the reply: where it is time
 SUMMARY_TOKENS = 1_500
+DIGEST = "The turns so far, shortened:\n"  # how a message begins that stands for turns which were taken out
 
 
 def is_due(call: Call) -> bool:
@@ -68,7 +69,7 @@ async def _from_a_digest(call: Call) -> ModelReply:
     room = max(200, call.run.window // max(1, len(middle)))  # characters; about a quarter of the window in all
     shortened = "\n\n".join(f"[{m['role']}] {clip(m['content'], room)}" for m in middle)
     call.restart(KEPT)
-    call.add("user", f"The turns so far, shortened:\n{shortened}\n\n{summary_request()}")
+    call.add("user", f"{DIGEST}{shortened}\n\n{summary_request()}")
     return await call.ask(max_tokens=min(SUMMARY_TOKENS, call.run.reply_tokens))
 
 

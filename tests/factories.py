@@ -133,6 +133,8 @@ class Rows:
         number = call.turns + 1
         seq = self._seq()
         messages = [{"role": "user", "content": "probe" if number == 1 else "output"}]
+        if before := Cell.objects.filter(call=call, number=number - 1).first():
+            messages.insert(0, {"role": "assistant", "content": before.reply})
         cell = Cell.objects.create(
             run=self.run,
             call=call,
