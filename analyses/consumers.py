@@ -14,7 +14,7 @@ from analyses import sharing
 from analyses.feed import GONE, Feed, Viewer
 from analyses.models import Run, Share
 
-_SCOPE = re.compile(r"[bc]\d{1,7}")
+_SCOPE = re.compile(r"[bc]\d{1,7}|l\d{1,7}-\d{1,7}")
 
 
 class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has no types

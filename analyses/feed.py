@@ -320,10 +320,8 @@ def _render(turn: Turn, keys: set[Key]) -> dict[Key, list[str]]:
             made[key] = turn.painter.frames(
                 start, turn.texts, crowds=turn.crowds, timeline=turn.timeline, following=True
             )
-        elif int(scope[1:]) in turn.painter.outline.calls:
-            made[key] = turn.painter.part(scope, start, turn.texts)
         else:
-            made[key] = []
+            made[key] = turn.painter.part(scope, start, turn.texts)
     return made
 
 

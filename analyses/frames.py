@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from django.db.models import Q, QuerySet
 from django.template.loader import render_to_string
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from analyses.models import Call, Cell, Run
 from analyses.nodes import CallNode, CellNode, Texts, Tree, body_cells
@@ -19,6 +21,7 @@ from analyses.runpage import RunState
 from analyses.timeline import Timeline
 
 FRAME_MOST = 256 * 1024  # bytes of one frame; a single piece may be larger
+NEWCOMERS_MOST = 300  # of a crowd in one frame; as many as a page takes before it asks again (static/app.js)
 SENT_MOST = 4096  # leaves remembered as sent
 CellKey = tuple[int, int]  # call and cell, by their numbers
 
@@ -85,11 +88,26 @@ class Painter:
 
     def part(self, scope: str, start: int, texts: Texts) -> list[str]:
         """What is new since ``start`` in a part of the tree that only some pages have fetched."""
+        numbers = [int(number) for number in scope[1:].split("-")]
+        if numbers[0] not in self.outline.calls:
+            return []
+        if scope[0] == "l":
+            return self._newcomers(numbers[0], numbers[1], start)
         tree = Tree(self.outline, texts, whole=(scope,))
         changes = _Changes(tree, start, scope)
         leaves = changes.leaves()
         leaves += [self._crowd(tree, key) for key in sorted(changes.crowds) if key in tree.cells or tree.load_cell(key)]
         return [*leaves, *(html for _, html in changes.births())]
+
+    def _newcomers(self, call: int, cell: int, start: int) -> list[str]:
+        """New calls of a crowd, for pages that have its list to the end; each says that its own news are wanted too."""
+        born = [number for number in self.outline.children(call, cell) if self.outline.calls[number].born > start]
+        if not born or not self.outline.is_crowd(call, cell):
+            return []
+        tree = Tree(self.outline)
+        tree.add_calls(born[:NEWCOMERS_MOST], answers=False)
+        said = '<li data-opened="c{}" data-seq="{}" hidden role="none"></li>'
+        return [_append(node, format_html(said, number, self.seq)) for number, node in sorted(tree.calls.items())]
 
     def written(self, keys: Iterable[CellKey], texts: Texts) -> dict[str, list[str]]:
         """The leaves whose text is still being written, by the scope they stand in."""
@@ -144,9 +162,10 @@ class _Changes:
     def __init__(self, tree: Tree, start: int, scope: str) -> None:
         self.tree, self.start, self.scope = tree, start, scope
         outline = tree.outline
-        self.changed = {entry.number for entry in outline.calls.values() if entry.seq > start}
+        self.changed = outline.changed(start)
         touched = outline.touched(start)
-        self.lines = {number for number in touched if outline.scope(number) == scope}
+        standing = self._standing(_asked(outline, self.changed))
+        self.lines = {number for number in touched | standing if outline.scope(number) == scope}
         self.bodies = {number for number in self.changed if outline.body(number) == scope}
         self.asking = {key for key in _asked(outline, touched) if outline.body(key[0]) == scope}
         self.crowds = {key for key in self.asking if outline.is_crowd(*key)}
@@ -159,6 +178,24 @@ class _Changes:
             tree.add_cells(_light(_named(outline, rest)))
         tree.add_calls(self.bodies)
         tree.add_calls(self.lines, answers=False)
+        # With the end of a call it shows which of its cells took most.
+        if over := {number for number in self.bodies if outline.calls[number].ended}:
+            tree.add_cells(
+                cell for cell in body_cells(outline, over) if (cell.call_number, cell.number) not in tree.cells
+            )
+            tree.weigh(over)
+        self.weighed = {(call, cell) for call, cells in tree.most_cells.items() for cell in cells}
+
+    def _standing(self, groups: set[CellKey]) -> set[int]:
+        """Who stands out among siblings, and who did before the last of them came: their lines say so, or no more."""
+        found: set[int] = set()
+        for call, cell in groups:
+            now = self.tree.most_of(call, cell)
+            found |= set(now)
+            newest = self.tree.outline.children(call, cell)[-1]
+            if self.tree.outline.calls[newest].born > self.start:
+                found |= self.tree.outline.stood_out(call, cell, self.start)
+        return found
 
     def _new(self, row: Call | Cell | Entry) -> bool:
         return row.born > self.start
@@ -177,7 +214,8 @@ class _Changes:
         for key, cell in sorted(self.tree.cells.items()):
             if self._new(cell.row):
                 continue
-            pieces.append(cell.leaf("head"))
+            if cell.row.seq > self.start or key in self.asking or key in self.weighed:
+                pieces.append(cell.leaf("head"))
             if cell.row.seq > self.start:
                 for name in ("reply", "code", "output"):
                     piece = cell.leaf(name)
@@ -195,7 +233,7 @@ class _Changes:
         return [(node.row.born, _append(node)) for node in born]
 
 
-def _append(node: CallNode | CellNode) -> str:
+def _append(node: CallNode | CellNode, before: SafeString = SafeString("")) -> str:  # noqa: B008  it never changes
     row = node.row
     if isinstance(row, Cell):
         target = f"#call-{row.call_number}-cells"
@@ -205,7 +243,7 @@ def _append(node: CallNode | CellNode) -> str:
         target = f"#cell-{row.parent_number}-{row.parent_cell}-children"
     partial = "_cell" if isinstance(node, CellNode) else "_call"
     item = render_to_string(f"analyses/{partial}.html", {node.kind: node})
-    return render_to_string("analyses/_append.html", {"target": target, "item": item})
+    return render_to_string("analyses/_append.html", {"target": target, "item": before + item})
 
 
 def _is_news(sent: dict[str, int], leaf: str, html: str) -> bool:

@@ -28,6 +28,10 @@ class Hit:
     where: str  # "cell 3.2, code"
     snippet: SafeString
 
+    @property
+    def call(self) -> str:
+        return self.anchor.split("-")[1]
+
 
 def search(run: Run, words: str) -> list[Hit]:
     """The first places, in the order of the tree's numbers, where these words stand: code, replies, outputs, answers."""

@@ -13,7 +13,7 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
 from analyses.models import Call, Cell
-from analyses.outline import CROWD, Crowd, Entry, Outline
+from analyses.outline import CROWD, Crowd, Entry, Outline, standouts
 from analyses.texts import clean
 from rlm import parsing
 
@@ -61,6 +61,7 @@ class Split:
 
 class CallNode(_Leaves):
     kind = "call"
+    alone = "this call alone"
 
     def __init__(self, tree: Tree, row: Call) -> None:
         self.tree = tree
@@ -84,6 +85,10 @@ class CallNode(_Leaves):
     def eager(self) -> bool:
         """Whether its cells come with its line, or are fetched when it is unfolded."""
         return self.tree.outline.body(self.row.number) in self.tree.whole
+
+    @property
+    def open(self) -> bool:
+        return self.is_root or self.row.number in self.tree.opened
 
     @property
     def body_scope(self) -> str:
@@ -126,6 +131,24 @@ class CallNode(_Leaves):
         return Split.of(entry.model_seconds, entry.exec_seconds, wall - entry.model_seconds - entry.exec_seconds)
 
     @property
+    def figures(self) -> dict[str, tuple[float | None, float | None]]:
+        """With all below it, and its own."""
+        entry = self.entry
+        return {
+            "tokens": (entry.all_tokens, entry.tokens),
+            "cost": (self.all_cost, entry.cost),
+            "seconds": (entry.seconds, entry.own_seconds),
+        }
+
+    @property
+    def most(self) -> dict[str, str]:
+        """In what it stands out among its siblings, in words."""
+        entry = self.entry
+        if entry.parent is None or entry.cell is None:
+            return {}
+        return self.tree.most_of(entry.parent, entry.cell).get(entry.number, {})
+
+    @property
     def schema_text(self) -> str:
         return json.dumps(self.row.schema, ensure_ascii=False, indent=1)[:4000] if self.row.schema is not None else ""
 
@@ -139,6 +162,7 @@ class CallNode(_Leaves):
 
 class CellNode(_Leaves):
     kind = "cell"
+    alone = "this turn alone"
 
     def __init__(self, tree: Tree, row: Cell) -> None:
         self.tree = tree
@@ -275,8 +299,27 @@ class CellNode(_Leaves):
         return None if below is None or self.row.cost is None else self.row.cost + below
 
     @property
+    def figures(self) -> dict[str, tuple[float | None, float | None]]:
+        """With the calls it started, and its own."""
+        return {
+            "tokens": (self.all_tokens, self.tokens),
+            "cost": (self.all_cost, self.row.cost),
+            "seconds": (self.seconds, self.own_seconds),
+        }
+
+    @property
+    def most(self) -> dict[str, str]:
+        """In what it stands out among the cells of its call, once that has ended."""
+        return self.tree.most_cells.get(self.row.call_number, {}).get(self.row.number, {})
+
+    @property
     def seconds(self) -> float | None:
         return None if self.row.ended_at is None else max(0.0, self.row.ended_at - self.row.started_at)
+
+    @property
+    def own_seconds(self) -> float | None:
+        """Without what it waited for its children."""
+        return None if self.seconds is None else max(0.0, self.seconds - self.row.waited)
 
     @property
     def split(self) -> Split | None:
@@ -296,6 +339,15 @@ class CellNode(_Leaves):
     @property
     def has_children(self) -> bool:
         return bool(self.tree.outline.children(self.row.call_number, self.row.number))
+
+    @property
+    def after(self) -> int:
+        """The call after which its list of child calls goes on."""
+        return self.children[-1].row.number if self.children else 0
+
+    @property
+    def left(self) -> int:
+        return sum(number > self.after for number in self.tree.outline.children(self.row.call_number, self.row.number))
 
     @property
     def strip(self) -> list[Mark]:
@@ -355,6 +407,25 @@ class Tree:
     whole: Collection[str] = ("",)
     calls: dict[int, CallNode] = field(default_factory=dict)
     cells: dict[tuple[int, int], CellNode] = field(default_factory=dict)
+    listed: set[int] = field(default_factory=set)  # calls of crowds whose lines it holds
+    opened: set[int] = field(default_factory=set)  # calls that were asked to stand open
+    most_cells: dict[int, dict[int, dict[str, str]]] = field(default_factory=dict)  # by call and cell
+    _most: dict[tuple[int, int], dict[int, dict[str, str]]] = field(default_factory=dict)
+
+    def most_of(self, call: int, cell: int) -> dict[int, dict[str, str]]:
+        if (call, cell) not in self._most:
+            self._most[call, cell] = self.outline.most(call, cell)
+        return self._most[call, cell]
+
+    def weigh(self, calls: Iterable[int]) -> None:
+        """Find the slowest and costliest cells of those of these calls that have ended; all their cells are here."""
+        ended = {number for number in calls if self.outline.calls[number].ended}
+        figures: dict[int, dict[int, dict[str, float | None]]] = {}
+        for (call, number), cell in self.cells.items():
+            if call in ended and cell.row.kind != Cell.Kind.PROBE:
+                own = {f"own_{name}": pair[1] for name, pair in cell.figures.items()} if cell.has_children else {}
+                figures.setdefault(call, {})[number] = {name: pair[0] for name, pair in cell.figures.items()} | own
+        self.most_cells |= {call: standouts(of_cells) for call, of_cells in figures.items()}
 
     def add_calls(self, numbers: Iterable[int], *, answers: bool = True) -> None:
         missing = [number for number in numbers if number not in self.calls]
@@ -386,7 +457,7 @@ class Tree:
                 self.calls[call].cells.append(cell)
         for _, node in sorted(self.calls.items()):
             parent = self.cells.get((node.row.parent_number or 0, node.row.parent_cell or 0))
-            if parent is not None and not parent.is_crowd:
+            if parent is not None and (not parent.is_crowd or node.row.number in self.listed):
                 parent.children.append(node)
 
 

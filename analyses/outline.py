@@ -14,6 +14,7 @@ from typing import Any
 from analyses.models import ENDED, Call
 
 CROWD = 12  # a cell with more child calls than this shows a summary and a closed list
+SETTLED = 3  # among fewer siblings, the slowest or costliest is no news
 EAGER = 24  # calls up to this number stand on the page with their cells; the others' are fetched when unfolded
 
 _COLUMNS = (
@@ -75,6 +76,27 @@ class Crowd:
     entries: list[Entry]
 
 
+MOST = {
+    "seconds": "slowest", "own_seconds": "slowest by itself", "cost": "costliest", "own_cost": "costliest by itself",
+    "tokens": "most tokens", "own_tokens": "most tokens by itself",
+}  # fmt: skip
+
+
+def standouts(figures: dict[int, dict[str, float | None]]) -> dict[int, dict[str, str]]:
+    """Of siblings' figures by number: who has most of what, in words. Tokens count where no price is known."""
+    found: dict[int, dict[str, str]] = {}
+    if len(figures) < SETTLED:
+        return found
+    priced = any(one.get("cost") for one in figures.values())
+    for name, words in MOST.items():
+        if name.endswith("tokens") and priced:
+            continue
+        number = max(figures, key=lambda number: (figures[number].get(name) or 0.0, -number))
+        if figures[number].get(name):
+            found.setdefault(number, {})[name] = f"{words} of {len(figures):,}"
+    return found
+
+
 class Outline:
     """The calls of one run up to a seq. ``read`` brings it up to a later one."""
 
@@ -82,6 +104,7 @@ class Outline:
         self.run_id = run_id
         self.seq = 0
         self.calls: dict[int, Entry] = {}
+        self._touched: tuple[int, set[int], set[int]] | None = None  # of the start last asked for
 
     @classmethod
     def of(cls, run: Any) -> Outline:
@@ -97,6 +120,7 @@ class Outline:
         rows = Call.objects.filter(run_id=self.run_id, seq__gt=self.seq, born__lte=upto).order_by("number")
         changed = [self._take(row) for row in rows.values_list(*_COLUMNS).iterator(chunk_size=5000)]
         self.seq = max(self.seq, upto)
+        self._touched = None
         return changed
 
     def _take(self, row: tuple[Any, ...]) -> int:
@@ -126,10 +150,21 @@ class Outline:
             yield self.calls[parent]
             parent = self.calls[parent].parent
 
+    def changed(self, start: int) -> set[int]:
+        """The calls written after ``start``."""
+        return self._since(start)[0]
+
     def touched(self, start: int) -> set[int]:
         """The calls written after ``start``, and those above them, whose totals include theirs."""
-        changed = {entry.number for entry in self.calls.values() if entry.seq > start}
-        return changed | {above.number for number in changed for above in self.above(number)}
+        return self._since(start)[1]
+
+    def _since(self, start: int) -> tuple[set[int], set[int]]:
+        # Asked once for each part of the tree that somebody has open, mostly from the same start.
+        if self._touched is None or self._touched[0] != start:
+            changed = {entry.number for entry in self.calls.values() if entry.seq > start}
+            touched = changed | {above.number for number in changed for above in self.above(number)}
+            self._touched = (start, changed, touched)
+        return self._touched[1:]
 
     def pks(self, numbers: Iterable[int]) -> list[int]:
         """Primary keys of calls: cells have an index by them, and none by numbers."""
@@ -159,6 +194,36 @@ class Outline:
             queued=count["queued"],
             slowest=max(timed, key=lambda entry: entry.seconds or 0.0, default=None),
             entries=entries,
+        )
+
+    def path(self, number: int) -> list[int]:
+        """The calls from the root down to this one."""
+        return [*reversed([above.number for above in self.above(number)]), number]
+
+    def stood_out(self, call: int, cell: int, seq: int) -> set[int]:
+        """Who stood out when those of the cell's child calls had ended that were born by ``seq``."""
+        return set(self._most([entry for n in self.children(call, cell) if (entry := self.calls[n]).born <= seq]))
+
+    def most(self, call: int, cell: int) -> dict[int, dict[str, str]]:
+        """Who stands out among the child calls of a cell, once all of them have ended; before, that could change."""
+        return self._most([self.calls[number] for number in self.children(call, cell)])
+
+    @staticmethod
+    def _most(entries: list[Entry]) -> dict[int, dict[str, str]]:
+        if not all(entry.ended for entry in entries):
+            return {}
+        return standouts(
+            {
+                entry.number: {
+                    "seconds": entry.seconds,
+                    "own_seconds": entry.own_seconds if entry.children else None,
+                    "cost": entry.all_cost,
+                    "own_cost": entry.cost if entry.children else None,
+                    "tokens": entry.all_tokens,
+                    "own_tokens": entry.tokens if entry.children else None,
+                }
+                for entry in entries
+            }
         )
 
     def scope(self, number: int) -> str:

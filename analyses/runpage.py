@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,12 +16,14 @@ from django.utils.safestring import SafeString
 from analyses import live
 from analyses.answers import Answer, shown_answer
 from analyses.endpoints import OFFLINE, OFFLINE_LABEL
+from analyses.inspector import search
 from analyses.models import Cell, Run, Status
 from analyses.nodes import CallNode, Texts, Tree, body_cells
 from analyses.outline import Outline
 from analyses.timeline import Timeline
 from rlm.limits import Limits
 
+LISTED = 50  # child calls of a crowd that are fetched at once
 WORDS = {
     Status.QUEUED: "Queued",
     Status.RUNNING: "Running",
@@ -136,12 +139,7 @@ class RunState:
                 _share(spent, limits.run_seconds),
                 ticks=started,
             ),
-            Meter(
-                "Cost",
-                money(run.cost) if run.cost is not None else "unknown",
-                f" of {money(limits.cost)}" if limits.cost is not None else "",
-                _share(run.cost or 0.0, limits.cost),
-            ),
+            _cost(run, limits.cost),
             Meter("Tokens", amount(tokens), f" of {amount(most_tokens)}" if most_tokens else "", share),
             Meter("Calls", f"{run.calls:,}", f" of {limits.calls:,}", _share(run.calls, limits.calls)),
             Meter(
@@ -169,6 +167,18 @@ def _share(used: float, most: float | None) -> float:
     return min(100.0, round(100 * used / most, 1)) if most else 0.0
 
 
+def _cost(run: Run, most: float | None) -> Meter:
+    """What is known of the money spent so far; of a model without a known price nothing ever is."""
+    from analyses.templatetags.run import money
+
+    if run.cost is None:
+        return Meter("Cost", "not known", "")
+    of = f" of {money(most)}" if most is not None else ""
+    # Whether there is a price shows with the first reply.
+    used = money(run.cost) if run.cost or run.prompt_tokens or run.completion_tokens else "no reply yet"
+    return Meter("Cost", used, of, _share(run.cost, most))
+
+
 def _limits(run: Run) -> Limits:
     try:
         return Limits.of(run.limits)
@@ -176,14 +186,24 @@ def _limits(run: Run) -> Limits:
         return Limits()
 
 
-def run_page_context(run: Run) -> dict[str, Any]:
-    """What `_run_body.html` needs. The run's seq was read before its rows: the page stands at it."""
+def run_page_context(run: Run, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What `_run_body.html` needs. The run's seq was read before its rows: the page stands at it.
+
+    ``query`` names what is else fetched by a script: ``open``, a call to unfold; ``list``, as in 1.4.0, the child
+    calls of cell 1.4 after call 0; ``q``, words to search for.
+    """
+    query = query or {}
     outline = Outline.of(run)
     texts: Texts = {} if run.ended else async_to_sync(live.read)(run.pk)
     tree = Tree(outline, texts)
+    scopes = _asked(tree, query.get("open", ""), query.get("list", ""))
     fill(tree)
     root = tree.calls.get(1)
+    words = query.get("q", "").strip()
     return {
+        "scopes": scopes,
+        "words": words,
+        "hits": search(run, words) if words else [],
         "run": run,
         "seq": run.seq,
         "now": time.time(),
@@ -195,14 +215,32 @@ def run_page_context(run: Run) -> dict[str, Any]:
     }
 
 
+def _asked(tree: Tree, call: str, children: str) -> list[str]:
+    """Have the tree hold what an address names: a call that is folded elsewhere, a page of a crowd. Returns the scopes."""
+    outline = tree.outline
+    lines: list[int] = []
+    if re.fullmatch(r"\d{1,7}", call) and int(call) in outline.calls:
+        lines = outline.path(int(call))
+    tree.opened = set(lines)
+    if (found := re.fullmatch(r"(\d{1,7})\.(\d{1,7})\.(\d{1,7})", children)) and int(found[1]) in outline.calls:
+        parent, cell, after = map(int, found.groups())
+        way = outline.path(parent)
+        tree.opened |= set(way)
+        lines += way + [number for number in outline.children(parent, cell) if number > after][:LISTED]
+    tree.listed = {number for number in lines if outline.scope(number)[:1] == "c"}
+    tree.whole = {"", *(outline.body(number) for number in tree.opened)}
+    return [f"c{number}" for number in sorted(tree.listed)] + sorted(tree.whole - {""})
+
+
 def fill(tree: Tree) -> None:
     """Load what a whole page holds: the calls whose line stands on it, the cells of those that stand open."""
     outline = tree.outline
-    bodies = set(outline.eager())
-    heads = {number for number in outline.calls if outline.scope(number) == ""}
+    bodies = {*outline.eager(), *tree.opened}
+    heads = {number for number in outline.calls if outline.scope(number) in tree.whole} | tree.listed
     tree.add_calls(bodies)
     tree.add_calls(heads - bodies, answers=False)
     tree.add_cells(body_cells(outline, bodies))
+    tree.weigh(bodies)
     tree.nest()
 
 
@@ -218,6 +256,7 @@ def part(run: Run, call: int, texts: Texts) -> CallNode | None:
     tree = Tree(outline, texts, whole=(outline.body(call),))
     tree.add_calls([call])
     tree.add_cells(body_cells(outline, [call]))
+    tree.weigh([call])
     tree.add_calls(_short_children(outline, call), answers=False)
     tree.nest()
     return tree.calls[call]

@@ -77,8 +77,8 @@ function fold(node, open, keep = true) {
 // What was folded and unfolded before a reload, or before this part of the tree was fetched.
 function refold(within) {
   for (const node of $$(`${ITEM}[aria-expanded]`, within)) if (node.id in folds) fold(node, folds[node.id], false);
-  for (const button of $$("li.more > button", within)) {
-    if (folds[button.closest("li").id] && button.dataset.asked === undefined) { button.dataset.asked = ""; htmx.trigger(button, "click"); }
+  for (const link of $$("li.more:not([data-live]) > a", within)) {
+    if (folds[link.closest("li").id] && link.dataset.asked === undefined) { link.dataset.asked = ""; htmx.trigger(link, "click"); }
   }
 }
 
@@ -95,7 +95,7 @@ const keys = {
   y: node => copy(location.href.split("#")[0] + "#" + node.id),
   Home: () => go(shown()[0]),
   End: () => go(shown().at(-1)),
-  Enter: node => (node.matches(".more") ? $("button", node)?.click() : own(node, ":is(.cell-body, .call-about, .call-end, .fanout, .call-head, .cell-head) :is(a:not(.ln), button, summary, pre)")?.focus()),
+  Enter: node => (node.matches(".more") ? $("a", node)?.click() : own(node, ":is(.cell-body, .call-about, .call-end, .fanout, .call-head, .cell-head) :is(a:not(.ln), button, summary, pre)")?.focus()),
 };
 Object.assign(keys, { ArrowDown: keys.j, ArrowUp: keys.k, ArrowRight: keys.l, ArrowLeft: keys.h });
 
@@ -134,7 +134,7 @@ document.addEventListener("click", event => {
   }
   const whole = at("[data-close-whole]");
   if (whole) { const node = whole.closest(ITEM); whole.closest(".whole").replaceChildren(); go(node); }
-  const more = at("li.more > button");
+  const more = at("li.more > a");
   if (more) { folds[more.closest("li").id] = true; remember(sessionStorage, "folds:" + location.pathname, JSON.stringify(folds)); }
   const chip = at("[data-shows]");
   if (chip) {
@@ -285,23 +285,57 @@ if (run) {
     event.preventDefault();
     if (Date.now() - healed > 2000) { healed = Date.now(); event.detail.socketWrapper.reconnect(); }
   });
-  document.body.addEventListener("htmx:wsAfterMessage", () => { tick(); told(); follow(); });
+  document.body.addEventListener("htmx:wsAfterMessage", () => { noteOpened(); settled(); tick(); told(); follow(); });
+  noteOpened();
   // A part of the tree that was fetched: name it, so that its news come too.
   document.body.addEventListener("htmx:afterSwap", event => {
-    const fresh = {};
-    for (const mark of $$("[data-opened]")) {
-      for (const name of mark.dataset.opened.split(" ")) if (name) { fresh[name] = Number(mark.dataset.seq); opened.set(name, fresh[name]); }
-      mark.remove();
-    }
     const list = event.detail.target?.closest?.(".children") ?? $(".children", event.detail.target ?? document.createElement("p"));
     if (list && !list.dataset.shows) inOrder(list);
-    const gone = [...opened.keys()].filter(name => !document.getElementById(`call-${name.slice(1)}`));
-    for (const name of gone) opened.delete(name);
-    if (gone.length) socket?.send(JSON.stringify({ close: gone }));
-    if (Object.keys(fresh).length) socket?.send(JSON.stringify({ open: fresh }));
+    noteOpened();
+    letGo([...opened.keys()].filter(name => !(name[0] === "l" ? $(`#cell-${name.slice(1)}-more[data-live]`) : document.getElementById(`call-${name.slice(1)}`))));
     tick();
     if (tree?.contains(event.detail.target)) refold(event.detail.target);
   });
+}
+
+function noteOpened() {
+  const fresh = {};
+  for (const mark of $$("[data-opened]")) {
+    for (const name of mark.dataset.opened.split(" ")) if (name) { fresh[name] = Number(mark.dataset.seq); opened.set(name, fresh[name]); }
+    mark.remove();
+  }
+  if (Object.keys(fresh).length) socket?.send(JSON.stringify({ open: fresh }));
+}
+function letGo(names) {
+  for (const name of names) opened.delete(name);
+  if (names.length) socket?.send(JSON.stringify({ close: names }));
+}
+// New calls of a crowd whose list is here to its end stand before what ends the list; a long list is asked for again.
+const LIVE_MOST = 300;
+function arrive(more, nodes) {
+  for (const node of nodes) {
+    if (node.id && document.getElementById(node.id)) continue;
+    more.before(node);
+    node.firstElementChild?.classList.add("arrived");
+    htmx.process(node);
+  }
+  noteOpened();
+  const list = more.parentElement;
+  if (list.childElementCount <= LIVE_MOST || !("live" in more.dataset)) return;
+  const link = $("a", more), where = more.id.slice(5, -5), last = $$(":scope > .call", list).at(-1).id.slice(5);
+  more.removeAttribute("data-live");
+  $("span", more).textContent = "";
+  link.setAttribute("hx-get", `c/${where.replace("-", "/")}/children?after=${last}`);
+  link.replaceWith(link.cloneNode(true)); // htmx has read the address of the old one
+  htmx.process(more);
+  letGo(["l" + where]);
+}
+function settled() {
+  for (const more of $$("li.more[data-live]", tree)) {
+    if ($(".status:is([data-status=running], [data-status=waiting])", document.getElementById(more.id.replace(/more$/, "head")))) continue;
+    more.remove();
+    letGo(["l" + more.id.slice(5, -5)]);
+  }
 }
 
 // Calls of a crowd may be fetched out of order, by a link; a page of them may hold some that are there.
@@ -326,6 +360,8 @@ document.body.addEventListener("htmx:oobBeforeSwap", event => {
     if (target.matches("[hx-get], :has([hx-get])")) htmx.process(target);
     return;
   }
+  const more = target.matches(".children") && $(":scope > .more", target);
+  if (more) { event.detail.shouldSwap = false; return arrive(more, [...fragment.children]); }
   for (const node of [...fragment.children]) {
     if (node.id && document.getElementById(node.id)) node.remove();
     else node.firstElementChild?.classList.add("arrived");

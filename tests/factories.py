@@ -28,7 +28,7 @@ def make_workspace(owner: User | None = None, name: str = "Harbour Desk", **memb
 
 
 def make_run(workspace: Workspace | None = None, shape: str = "", **fields: Any) -> Run:
-    """A run. ``shape``: "" (queued, no rows), running, done, failed, crowd (100 children, ended), fifteen."""
+    """A run. ``shape``: "" (queued, no rows), running, done, failed, crowd (100 children, ended), fifteen, growing (fifteen so far)."""
     workspace = workspace or make_workspace()
     newest = Run.objects.filter(workspace=workspace).count()
     values: dict[str, Any] = {
@@ -272,7 +272,7 @@ def _story(rows: Rows, shape: str) -> Iterator[Any]:
         code="# Asks one child per episode\nclaims = await batch_llm_query(*[llm_query(d, ask) for d in context])",
     )
     yield lambda: rows.wait(made["four"])
-    crowd = {"crowd": 100, "fifteen": 15}.get(shape, 0)
+    crowd = {"crowd": 100, "fifteen": 15, "growing": 15}.get(shape, 0)
     for n in range(crowd or 4):
         yield keep(f"child{n}", rows.call, root, 4)
     for n in range(crowd or (3 if shape == "running" else 4)):
@@ -295,7 +295,7 @@ def _story(rows: Rows, shape: str) -> Iterator[Any]:
             yield lambda child=child, n=n: rows.finish(
                 child, answer=[{"speaker": "Vane", "hour": "02:10"}][: n % 2], name="claims"
             )
-    if shape == "running":
+    if shape in ("running", "growing"):
         return
     yield lambda: rows.wait(made["four"], False)
     yield lambda: rows.ran(made["four"], waited=3.0)

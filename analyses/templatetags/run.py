@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django import template
-from django.utils.safestring import SafeString
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
 
 from analyses import markup
 
@@ -100,6 +101,32 @@ def plural(count: int, word: str) -> str:
 def words(text: str) -> str:
     count = len(text.split())
     return f"{count:,} word{'' if count == 1 else 's'}"
+
+
+@register.simple_tag
+def figure(node: Any, name: str, form: str) -> SafeString:
+    """One of a node's figures with all below it, its own under that, and a tint with a word where it is the most."""
+    shown = {"amount": amount, "money": money, "seconds": seconds}[form]
+    whole, own = node.figures[name]
+    most = node.most
+    inner = format_html('<span class="sum">{}</span>' if node.has_children else "{}", shown(whole))
+    if node.has_children:
+        inner += _own(shown(own), node.alone, most.get(f"own_{name}", ""))
+    if name == "tokens":
+        inner += mark_safe('<span class="unit"> tokens</span>')  # noqa: S308
+    if said := most.get(name):
+        return format_html('<span class="is-most" title="{}">{}<span class="sr"> ({})</span></span>', said, inner, said)
+    return format_html("<span>{}</span>", inner)
+
+
+def _own(text: str, alone: str, most: str) -> SafeString:
+    return format_html(
+        '<span class="own{}" title="{}"><span class="sr"> with children, own </span>{}{}</span>',
+        " is-most" if most else "",
+        f"{alone}, {most}" if most else alone,
+        text,
+        format_html('<span class="sr"> ({})</span>', most) if most else "",
+    )
 
 
 @register.inclusion_tag("analyses/_status.html")

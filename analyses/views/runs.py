@@ -27,7 +27,7 @@ def run_detail(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
     if request.htmx.target == "archived":  # type: ignore[attr-defined]  # asks whether the archive is back
         return HttpResponseClientRefresh() if not (run.archived and run.restore_asked_at) else HttpResponse(status=204)
     may_share = may(member, May.SHARE)
-    context = run_page_context(run) | {
+    context = run_page_context(run, request.GET) | {
         "nav": "runs",
         "may_edit": may(member, May.ASK),
         "may_share": may_share,

@@ -32,7 +32,7 @@ def share_detail(request: HttpRequest, token: str) -> HttpResponse:
     if not sharing.is_open(share, request.COOKIES):
         return _locked(request, share, UnlockForm())
     run = share.run
-    context = run_page_context(run) | {
+    context = run_page_context(run, request.GET) | {
         "share": share,
         "socket": f"/ws{share.get_absolute_url()}",
         "sources_url": _sources_url(share),

@@ -18,11 +18,10 @@ from analyses.inspector import inspected, search
 from analyses.models import Cell, Run
 from analyses.nodes import Texts, Tree, body_cells
 from analyses.outline import Outline
-from analyses.runpage import part
+from analyses.runpage import LISTED, part
 from analyses.sharing import shared_run
 from workspaces.files import inert
 
-PAGE = 50  # child calls fetched at once
 WHOLE_SHOWN = 200_000  # characters of a whole output put into the page; more is a download
 
 
@@ -60,20 +59,23 @@ def cell_children(request: HttpRequest, call: int, cell: int, **where: str) -> H
     start = int(after) if re.fullmatch(r"\d{1,9}", after) else 0
     numbers = _chosen(outline, call, cell, show) if show else [n for n in outline.children(call, cell) if n > start]
     tree = Tree(outline)
-    tree.add_calls(numbers[:PAGE], answers=False)
+    tree.add_calls(numbers[:LISTED], answers=False)
     tree.add_cells(body_cells(outline, [call]).filter(number=cell).only("call_number", "number", "status"))
     parent = tree.cells.get((call, cell))
     if parent is None:
         raise Http404
-    shown = [tree.calls[number] for number in numbers[:PAGE]]
+    shown = [tree.calls[number] for number in numbers[:LISTED]]
+    scopes = [f"c{node.row.number}" for node in shown]
+    left = len(numbers) - len(shown)
+    to_come = not (show or left or run.ended or parent.over)
     context = {
         "calls": shown,
         "cell": parent,
-        "scopes": [f"c{node.row.number}" for node in shown],
+        "scopes": [*scopes, f"l{call}-{cell}"] if to_come else scopes,
         "after": shown[-1].row.number if shown else start,
-        "left": len(numbers) - len(shown),
+        "left": left,
         "show": show,
-        "open": not run.ended and not parent.over,
+        "to_come": to_come,
         "seq": run.seq,
     }
     return render(request, "analyses/_children_part.html", context)

@@ -126,6 +126,48 @@ def test_child_of_a_crowd_goes_only_to_pages_that_opened_it() -> None:
     assert painter.part("b10", before, {}) == []
 
 
+def test_newcomer_to_a_crowd_goes_to_pages_that_have_its_list_to_the_end() -> None:
+    run = make_run(shape="fifteen")
+    before = run.seq
+    Rows(run).call(run.call_set.get(number=1), 4)
+    painter = Painter(run)
+    assert "call-17-head" not in "".join(painter.frames(before, {}))
+    (piece,) = painter.part("l1-4", before, {})
+    assert tops(piece) == ["+cell-1-4-children"]
+    assert f'<li data-opened="c17" data-seq="{painter.seq}" hidden' in piece and 'id="call-17"' in piece
+    assert (
+        painter.part("l1-4", painter.seq, {}) == painter.part("l1-3", before, {}) == painter.part("l99-1", 0, {}) == []
+    )
+
+
+def test_slowest_and_costliest_siblings_are_marked_when_all_have_ended_and_no_more_when_one_comes() -> None:
+    run = make_run()
+    rows = Rows(run)
+    rows.begin()
+    root = rows.call()
+    rows.start(root)
+    rows.turn(root)
+    made = [rows.call(root, 1) for _ in range(3)]
+    for call, (seconds, cost) in zip(made, [(2, 0.5), (9, 0.1), (3, 0.2)], strict=True):
+        before = run.seq
+        rows.change(call, status="done", started_at=1000.0, finished_at=1000.0 + seconds, cost=cost, prompt_tokens=5)
+    html = painted(run, before)
+    assert {"call-2-head", "call-3-head", "call-4-head"} <= set(tops(html))  # two did not change themselves
+    assert html.count("costliest of 3") == html.count("slowest of 3") == 2  # a title, and words for who does not see it
+    before = run.seq
+    rows.call(root, 1)
+    html = painted(run, before)
+    assert {"call-2-head", "call-3-head"} <= set(tops(html)) and "est of 3" not in html
+
+
+def test_cells_of_an_ended_call_say_which_took_most() -> None:
+    run = make_run(shape="done")
+    html = painted(run, 0)
+    assert "slowest of 6" in html and "costliest of 6" in html
+    running = make_run(shape="running")
+    assert "of 6)" not in painted(running, 0)
+
+
 def test_summary_of_a_crowd_can_be_held_back() -> None:
     run = make_run(shape="crowd")
     before = run.seq

@@ -173,6 +173,46 @@ def test_children_of_a_crowd_come_in_pages() -> None:
     assert second.count('class="call"') == 50 and "Show more" not in second
 
 
+def test_address_alone_opens_what_a_script_would_fetch() -> None:
+    """Plain links: a page without JavaScript reaches every call."""
+    cast = Cast("crowd")
+    rows = Rows(cast.run)
+    grandchild = rows.call(cast.run.call_set.get(number=5), 1)
+    html = cast.get(cast.alice).content.decode()
+    assert 'href="?list=1.4.0#cell-1-4-more"' in html and 'id="call-60"' not in html
+    html = cast.get(cast.alice, "?list=1.4.51").content.decode()
+    assert 'id="call-52"' in html and 'id="call-101"' in html and 'id="call-51"' not in html
+    assert 'href="?open=60#call-60"' in html and 'data-opened="c52 c53' in html
+    html = cast.get(cast.alice, f"?open={grandchild.number}").content.decode()
+    assert f'id="call-{grandchild.number}"' in html and 'data-opened="c5 b102 b5"' in html
+    assert 'id="call-5" role="treeitem" aria-level="3" aria-setsize="-1" aria-posinset="4" aria-expanded="true"' in html
+    html = cast.get(cast.alice, "?q=context").content.decode()
+    assert 'href="?open=1#cell-1-1-L1"' in html
+    for nonsense in ("?open=0", "?open=99999", "?open=x", "?list=1", "?list=9.9.9", "?list=1.99.0", "?list=a.b.c"):
+        assert cast.get(cast.alice, nonsense).status_code == 200
+
+
+def test_list_of_a_crowd_that_may_grow_asks_for_its_newcomers() -> None:
+    cast = Cast("fifteen")
+    assert "data-live" not in cast.get(cast.alice, "c/1/4/children").content.decode()
+    Run.objects.filter(pk=cast.run.pk).update(status="running")
+    cast.run.cell_set.filter(call_number=1, number=4).update(status="waiting")
+    html = cast.get(cast.alice, "c/1/4/children").content.decode()
+    assert "c16 l1-4" in html and "data-live" in html
+
+
+def test_cost_is_what_is_known_of_it() -> None:
+    cast = Cast("")
+    rows = Rows(cast.run)
+    rows.change_run(limits={"cost": 2.0}, status="running")
+    assert "<b>no reply yet</b>" in cast.get(cast.alice).content.decode()
+    rows.change_run(prompt_tokens=100, cost=0.0)
+    assert "<b>$0</b>" in cast.get(cast.alice).content.decode()
+    rows.change_run(cost=None)
+    html = cast.get(cast.alice).content.decode()
+    assert "<b>not known</b>" in html and "of $2" not in html
+
+
 def test_path_of_a_call_leads_from_the_root_through_its_crowd() -> None:
     cast = Cast("crowd")
     steps = cast.get(cast.alice, "c/60/path").json()

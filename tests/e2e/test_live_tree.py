@@ -13,6 +13,7 @@ from playwright.sync_api import Page, WebSocketRoute
 
 from analyses import runpage
 from analyses.frames import Painter
+from analyses.models import Run
 from tests.browser import SITE, chromium, headers_of, serve
 from tests.factories import Rows, make_run, make_user, make_workspace, steps
 
@@ -252,6 +253,36 @@ def test_link_to_a_line_of_a_call_in_a_crowd_fetches_and_unfolds_it() -> None:
         page.evaluate("location.hash = '#cell-4-1-L1'")
         page.wait_for_function("() => document.activeElement.id === 'cell-4-1'", timeout=10_000)
         assert page.locator("#cell-4-1-L1").is_visible()
+
+
+def test_newcomers_of_an_opened_crowd_come_by_themselves_in_their_order() -> None:
+    film = Film("growing", "c/1/4/children?after=0")
+    run = Run.objects.get()
+    rows = Rows(run)
+    painter = Painter(run)
+    before = painter.seq
+    child = rows.call(run.call_set.get(number=1), 4)
+    painter.advance()
+    news, list_news = painter.frames(before, {}, following=True), painter.part("l1-4", before, {})
+    rows.change(child, title="Heard of later")
+    painter.advance()
+    later = painter.part(f"c{child.number}", painter.seq - 1, {})
+    stands = '<span id="run-seq" hidden data-seq="{0}" data-from="{0}"></span>'
+    sent = """WebSocket.prototype.send = data => (window.sent ??= []).push(JSON.parse(data));"""
+    with opened(film, film.end, sent) as page:
+        page.evaluate("socket.onopen({})")
+        page.click("#cell-1-4-more > a")
+        page.wait_for_selector("#call-16")
+        assert page.evaluate("sent.some(said => said.open?.['l1-4'] > 0 && said.open.c16 > 0)")
+        page.focus("#cell-1-4-more")
+        deliver(page, news)
+        deliver(page, ["".join(list_news) + stands.format(before + 2)])
+        listed = "[...document.querySelectorAll('#cell-1-4-children > li')].map(node => node.id)"
+        assert page.evaluate(listed)[-2:] == ["call-17", "cell-1-4-more"]
+        assert page.evaluate("document.activeElement.id") == "cell-1-4-more"
+        assert page.evaluate("sent.at(-1).open.c17") == before + 2
+        deliver(page, ["".join(later) + stands.format(before + 2)])
+        assert "Heard of later" in page.inner_text("#call-17-head")
 
 
 def test_end_is_told_by_title_and_notification() -> None:
