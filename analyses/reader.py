@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -34,7 +34,7 @@ class Bit:
 @dataclass(frozen=True)
 class Paragraph:
     start: int  # characters into the document
-    label: str  # a moment or a line number
+    label: str  # a moment, a page or a line number
     bits: list[Bit]
     here: bool = False  # the cited range touches it
 
@@ -62,7 +62,9 @@ class Window:
     end: int
     paragraphs: list[Paragraph] = field(default_factory=list)
     cited: tuple[int, int] | None = None
-    moment: str = ""  # where the cited range is in a recording
+    place: str = ""  # where the cited range is in a recording or on pages: "at 41:08", "on page 12"
+    page: int = 0  # where the document has pages: the one that the window begins on, or the cited range
+    pages: int = 0
     query: str = ""
     hits: list[Hit] = field(default_factory=list)
     hit_count: int = 0
@@ -71,15 +73,16 @@ class Window:
     @classmethod
     def of(cls, document: Document, asked: Any) -> Window:
         cited = _range(asked.get("c", ""), document.characters)
-        at = cited[0] if cited else _number(asked.get("at", "0"))
         text = Text(document)
+        at = cited[0] if cited else text.page_start(_number(asked.get("page", ""))) or _number(asked.get("at", "0"))
         start, end, shown = text.around(min(at, max(0, document.characters - 1)), before=1200 if cited else 0)
         window = cls(document, start, end, cited=cited, query=asked.get("q", "").replace("\0", "")[:QUERY_MOST].strip())
         if window.query:
             window._find(text)
         window._draw(text, shown)
         if cited:
-            window.moment = text.moment(cited[0])
+            window.place = text.place(cited[0])
+        window.page, window.pages = text.page(cited[0] if cited else start), text.pages
         return window
 
     def _find(self, text: Text) -> None:
@@ -98,7 +101,7 @@ class Window:
                         whole[max(0, a - SNIPPET) : a],
                         match[0],
                         whole[b : b + SNIPPET],
-                        text.moment(a) or f"character {a:,}",
+                        text.label(a) or f"character {a:,}",
                     )
                 )
 
@@ -110,7 +113,7 @@ class Window:
         at = self.start
         for line in _lines(shown):
             lines += 1
-            label = text.moment(at) or f"{lines:,}"
+            label = text.label(at) or f"{lines:,}"
             for offset in range(0, max(1, len(line)), LINE_MOST):
                 piece = line[offset : offset + LINE_MOST]
                 place = at + offset
@@ -255,17 +258,45 @@ class Text:
             at += len(piece)
         return count
 
-    def moment(self, character: int) -> str:
-        """Where a character is in a recording: "41:08"; "" where the text has no moments."""
+    def _mark(self, character: int) -> tuple[str, int]:
+        """What the marks say of a character: ("time", ms), ("page", number) or ("", 0)."""
         if not self.document.marks:
-            return ""
-        places, moments = _marks(self.document.marks)
+            return "", 0
+        kind, places, values = _marks(self.document.marks)
         at = bisect_right(places, character) - 1
-        if at < 0:
+        return (kind, values[at]) if at >= 0 else ("", 0)
+
+    def label(self, character: int) -> str:
+        """Where a character is in a recording, "41:08", or on which page, "p. 12"; "" where the text has neither."""
+        kind, value = self._mark(character)
+        if kind == "page":
+            return f"p. {value:,}"
+        if kind != "time":
             return ""
-        seconds = moments[at] // 1000
-        hours, rest = divmod(seconds, 3600)
+        hours, rest = divmod(value // 1000, 3600)
         return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+    def place(self, character: int) -> str:
+        """The same in a sentence."""
+        kind, value = self._mark(character)
+        return f"on page {value:,}" if kind == "page" else f"at {label}" if (label := self.label(character)) else ""
+
+    def page(self, character: int) -> int:
+        kind, value = self._mark(character)
+        return value if kind == "page" else 0
+
+    @property
+    def pages(self) -> int:
+        kind, _, values = _marks(self.document.marks) if self.document.marks else ("", [], [])
+        return values[-1] if kind == "page" and values else 0
+
+    def page_start(self, page: int) -> int:
+        """The character at which a page begins; 0 where there is no such page."""
+        if not page or not self.pages:
+            return 0
+        _, places, values = _marks(self.document.marks)
+        at = bisect_left(values, page)
+        return places[at] if at < len(places) else places[-1]
 
 
 _CONTINUATION = bytes(range(0x80, 0xC0))  # in UTF-8 every other byte begins a character
@@ -288,9 +319,9 @@ def _nth(piece: bytes, number: int) -> int:
 
 
 @lru_cache(maxsize=16)
-def _marks(sha: str) -> tuple[list[int], list[int]]:
+def _marks(sha: str) -> tuple[str, list[int], list[int]]:
     try:
-        marks = json.loads(blobs.read(sha))["marks"]
+        found = json.loads(blobs.read(sha))
     except blobs.BlobMissing:
-        return [], []
-    return [place for place, _ in marks], [ms for _, ms in marks]
+        return "", [], []
+    return found["kind"], [place for place, _ in found["marks"]], [value for _, value in found["marks"]]

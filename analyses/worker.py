@@ -34,6 +34,7 @@ from analyses.wakeups import wake_worker
 from rlm.endpoints import Endpoint
 from rlm.engine import Control
 from sandbox import JailPool, SandboxUnavailable
+from sandbox.extraction import probe_extraction
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class Worker:
         self._next_probe = 0.0
         self._next_word = 0.0  # when to say again that this worker lives
         self.sandbox: dict[str, Any] = {"ok": False, "reason": "not probed yet"}
+        self.reads_files = True  # the jail for PDFs and such holds here, as far as is known
 
     # — life —
 
@@ -249,6 +251,17 @@ class Worker:
             self.sandbox = {"ok": False, "reason": f"the sandbox's self-test failed: {error!r}"}
             if not self._closing.is_set():
                 log.exception("the sandbox's self-test failed")
+        threading.Thread(target=self._probe_extraction, name="probe-extraction", daemon=True).start()
+
+    def _probe_extraction(self) -> None:
+        """The same for the jail that reads files. Where it does not hold, runs go on, and files that need it are refused."""
+        try:
+            base = Path(settings.SANDBOX_PREFIX) if settings.SANDBOX_PREFIX else None
+            probe_extraction(settings.SANDBOX_BACKEND, base)
+        except Exception as error:
+            self.reads_files = False
+            if not self._closing.is_set():
+                log.error("files that need a jail (PDF, Word and such) will be refused: %s", error)
 
     def _probe_again(self, now: float) -> None:
         """A sandbox that did not work is tried again now and then, while leases are kept."""
@@ -361,7 +374,7 @@ class Worker:
         """Tell /healthz, through Redis, that this worker lives and what its sandbox is like."""
         if self._serving and now >= self._next_word:
             self._next_word = now + WORKER_EXPIRES / 3
-            word = json.dumps({"sandbox": self.sandbox, "runs": len(self._held)})
+            word = json.dumps({"sandbox": self.sandbox, "reads_files": self.reads_files, "runs": len(self._held)})
             self._tell_redis(lambda client, key: client.set(key, word, ex=WORKER_EXPIRES))
 
     def _tell_redis(self, say: Callable[[redis.Redis, str], Any]) -> None:

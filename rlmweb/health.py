@@ -93,4 +93,9 @@ def _sandbox(workers: list[dict[str, object]]) -> Part:
             "ok": False,
             "says": "A worker refuses runs, its jail's self-test failed; the worker's log has the reason.",
         }
+    if not all(worker.get("reads_files", True) for worker in workers):
+        return {
+            "ok": False,
+            "says": "A worker refuses PDFs and such, the self-test of the jail that reads them failed; the worker's log has the reason.",
+        }
     return {"ok": True, "says": "The jail's self-test passed."}

@@ -333,6 +333,7 @@ DATA_UPLOAD_MAX_NUMBER_FILES = 20_000
 UPLOAD_FILES = env.number("RLMWEB_UPLOAD_FILES", 10_000, least=1, most=10_000_000)
 UPLOAD_BYTES = env.number("RLMWEB_UPLOAD_BYTES", 2 << 30, least=1, most=1 << 50)
 ARCHIVE_RATIO = env.number("RLMWEB_ARCHIVE_RATIO", 100, least=1, most=1_000_000)
+EXTRACT_SECONDS = env.number("RLMWEB_EXTRACT_SECONDS", 300, least=1, most=86_400)
 
 # — model endpoints from the environment —
 _model = {"like": r"\S{1,120}", "hint": "the name of a model: at most 120 characters without blanks"}

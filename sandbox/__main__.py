@@ -13,6 +13,7 @@ from typing import Any
 
 from sandbox import install as installing
 from sandbox.errors import HostError, SandboxError, SandboxUnavailable
+from sandbox.extraction import probe_extraction
 from sandbox.jail import Jail
 from sandbox.launcher import BACKENDS
 from sandbox.limits import ReplLimits
@@ -40,11 +41,11 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     backend = os.environ.get("RLMWEB_SANDBOX_BACKEND", "firejail")
 
-    command = commands.add_parser("install", help="make the jail's own Python, and as root the users of jails")
+    command = commands.add_parser("install", help="make the jails' own Pythons, and as root the users of jails")
     command.add_argument("--prefix", type=Path, help=f"where; default RLMWEB_SANDBOX_PREFIX or {installing.ROOT}")
     command.set_defaults(run=run_install)
 
-    command = commands.add_parser("probe", help="start a jail and try to get out of it")
+    command = commands.add_parser("probe", help="start a jail of each kind and try to get out of it")
     _jail_options(command, backend)
     command.set_defaults(run=run_probe)
 
@@ -81,7 +82,9 @@ def run_probe(options: argparse.Namespace) -> int:
         pool = JailPool(backend=options.backend, prefix=options.prefix, spare=0)
         try:
             await (await pool.open()).close()
-            return pool.probe
+            checks = await asyncio.to_thread(probe_extraction, options.backend, options.prefix)
+            read = {f"reading files: {name}": held for name, held in checks.items()}
+            return pool.probe | {"checks": pool.probe["checks"] | read}
         finally:
             await pool.close()
 

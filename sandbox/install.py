@@ -1,7 +1,7 @@
-"""Put the jail's own Python where every jail can read it: numpy and pandas by hash, and the guest's sources.
+"""Put the jails' own Pythons where every jail can read them: packages by hash, and the guest's sources.
 
-The prefix is named after what is in it, so an install that is done is found by one stat, and an
-application that is updated gets a new one beside the old.
+There are two: one for REPLs, one for reading uploaded files. A prefix is named after what is in it, so an install that
+is done is found by one stat, and an application that is updated gets a new one beside the old.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.errors import SandboxUnavailable
@@ -21,10 +22,23 @@ from sandbox.errors import SandboxUnavailable
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 ROOT = Path("/opt/rlmweb-sandbox")
 GUEST = Path(__file__).parent / "guest"
-LOCK = Path(__file__).parent.parent / "locks" / "sandbox.txt"
+LOCKS = Path(__file__).parent.parent / "locks"
 PACKAGE = "rlm_guest"
 USERS = 128
 USER_HOME = Path("/var/lib/rlmweb-sandbox")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a prefix holds beside the guest's sources."""
+
+    name: str  # begins the prefix's name
+    lock: Path
+    words: str
+
+
+REPLS = Contents("", LOCKS / "sandbox.txt", "numpy and pandas")
+READERS = Contents("extract-", LOCKS / "extract.txt", "the readers of uploaded files")
 
 
 def root() -> Path:
@@ -32,48 +46,49 @@ def root() -> Path:
 
 
 @functools.cache
-def _lock_digest() -> str:
+def _lock_digest(contents: Contents) -> str:
     version = str(SYSTEM_PYTHON.readlink()) if SYSTEM_PYTHON.is_symlink() else "python3"
-    return hashlib.sha256(LOCK.read_bytes() + version.encode()).hexdigest()[:12]
+    return hashlib.sha256(contents.lock.read_bytes() + version.encode()).hexdigest()[:12]
 
 
-def digest() -> str:
+def digest(contents: Contents = REPLS) -> str:
     """Of the lock and the guest's sources."""
-    total = hashlib.sha256(_lock_digest().encode())
-    for path in sorted(GUEST.glob("*.py")):
-        total.update(path.name.encode() + b"\0" + path.read_bytes())
-    return f"{_lock_digest()}-{total.hexdigest()[:12]}"
+    total = hashlib.sha256(_lock_digest(contents).encode())
+    for path in sorted(GUEST.rglob("*.py")):
+        total.update(path.relative_to(GUEST).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"{_lock_digest(contents)}-{total.hexdigest()[:12]}"
 
 
-def prefix(base: Path | None = None) -> Path:
-    return (base or root()) / digest()
+def prefix(base: Path | None = None, contents: Contents = REPLS) -> Path:
+    return (base or root()) / f"{contents.name}{digest(contents)}"
 
 
-def installed(base: Path | None = None) -> Path:
+def installed(base: Path | None = None, contents: Contents = REPLS) -> Path:
     """The prefix in use. Raises SandboxUnavailable, saying what to do, where there is none."""
     for place in [base] if base else [root(), ROOT]:
-        if (prefix(place) / "done").exists():
-            return prefix(place)
-        if _reusable(place) is not None and os.access(place, os.W_OK):
-            _build(prefix(place))  # only the guest is new: no network, a moment
-            return prefix(place)
+        if (prefix(place, contents) / "done").exists():
+            return prefix(place, contents)
+        if _reusable(place, contents) is not None and os.access(place, os.W_OK):
+            _build(prefix(place, contents), contents)  # only the guest is new: no network, a moment
+            return prefix(place, contents)
     raise SandboxUnavailable(
-        f"the sandbox is not installed in {prefix(base)}: run `python -m sandbox install`"
+        f"the sandbox is not installed in {prefix(base, contents)}: run `python -m sandbox install`"
         " (with --prefix DIR or RLMWEB_SANDBOX_PREFIX where /opt cannot be written)"
     )
 
 
 def install(base: Path | None = None) -> Path:
-    """Make the prefix, and as root the users that jails run as. Does nothing where that is done."""
-    target = prefix(base)
-    if not (target / "done").exists():
-        _build(target)
+    """Make both prefixes, and as root the users that jails run as. Does nothing where that is done. Returns the REPLs'."""
+    for contents in (REPLS, READERS):
+        target = prefix(base, contents)
+        if not (target / "done").exists():
+            _build(target, contents)
     if os.geteuid() == 0:
         _make_users()
-    return target
+    return prefix(base)
 
 
-def _build(target: Path) -> None:
+def _build(target: Path, contents: Contents) -> None:
     if not SYSTEM_PYTHON.exists():
         raise SandboxUnavailable(f"the jail needs the system's Python, {SYSTEM_PYTHON}: apt-get install python3")
     try:
@@ -85,16 +100,14 @@ def _build(target: Path) -> None:
         ) from None
     try:
         work.chmod(0o755)
-        venv = _reusable(target.parent)
+        venv = _reusable(target.parent, contents)
         if venv is not None:
             shutil.copytree(venv, work / "venv", symlinks=True, copy_function=_link)
             shutil.rmtree(_packages(work) / PACKAGE, ignore_errors=True)
         else:
-            _make_venv(work / "venv")
+            _make_venv(work / "venv", contents)
         package = _packages(work) / PACKAGE
-        package.mkdir()
-        for path in GUEST.glob("*.py"):
-            shutil.copyfile(path, package / path.name)
+        shutil.copytree(GUEST, package, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile)
         _run([str(work / "venv/bin/python"), "-m", "compileall", "-q", str(package)], "compiling the guest")
         for path in [package, *package.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -112,9 +125,9 @@ def _packages(work: Path) -> Path:
     return next((work / "venv/lib").glob("python3.*")) / "site-packages"
 
 
-def _reusable(parent: Path) -> Path | None:
+def _reusable(parent: Path, contents: Contents) -> Path | None:
     """The venv of another prefix with the same lock."""
-    for other in sorted(parent.glob(f"{_lock_digest()}-*")):
+    for other in sorted(parent.glob(f"{contents.name}{_lock_digest(contents)}-*")):
         if (other / "done").exists():
             return other / "venv"
     return None
@@ -127,7 +140,7 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _make_venv(venv: Path) -> None:
+def _make_venv(venv: Path, contents: Contents) -> None:
     _run(
         [str(SYSTEM_PYTHON), "-m", "venv", "--without-pip", str(venv)],
         "making the jail's venv (apt-get install python3-venv)",
@@ -150,12 +163,13 @@ def _make_venv(venv: Path) -> None:
             "--no-compile",
         ]
     _run(
-        [*command, "--require-hashes", "--only-binary=:all:", "--requirement", str(LOCK)], "installing numpy and pandas"
+        [*command, "--require-hashes", "--only-binary=:all:", "--requirement", str(contents.lock)],
+        f"installing {contents.words}",
     )
     packages = next((venv / "lib").glob("python3.*")) / "site-packages"
     for tests in packages.rglob("tests"):
         shutil.rmtree(tests, ignore_errors=True)
-    _run([python, "-m", "compileall", "-q", "-j", "0", str(packages)], "compiling numpy and pandas", check=False)
+    _run([python, "-m", "compileall", "-q", "-j", "0", str(packages)], f"compiling {contents.words}", check=False)
 
 
 def _run(command: list[str], what: str, *, check: bool = True) -> None:

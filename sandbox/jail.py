@@ -208,16 +208,13 @@ class Jail:
     def _take(self, event: dict[str, Any], ancillary: list[Any]) -> None:
         kind = event["op"]
         if kind == "ready":
-            self.report = {str(k): bool(v) for k, v in event["report"].items()}
-            self.report["not root outside"] = self._launched.identity.uid == _sender(ancillary) != 0
-            flaws = [name for name, good in self.report.items() if not good]
+            try:
+                self.report = sound_report(event, ancillary, self._launched, self.backend)
+            except SandboxUnavailable as error:
+                if not self._ready.done():
+                    self._ready.set_exception(error)
             if not self._ready.done():
-                if flaws:
-                    self._ready.set_exception(
-                        SandboxUnavailable(f"the jail made by {self.backend} is not tight here: {', '.join(flaws)}")
-                    )
-                else:
-                    self._ready.set_result(None)
+                self._ready.set_result(None)
             return
         repl = self.repls.get(event["id"])
         if repl is None:
@@ -268,6 +265,15 @@ def _tool(tool: str | Mapping[str, str]) -> dict[str, str]:
         words = tool.split("def ", 1)[-1].split("(", 1)[0].strip()
         return {"name": words if words.isidentifier() else "tool", "source": tool}
     return {"name": str(tool["name"]), "source": str(tool["source"])}
+
+
+def sound_report(event: dict[str, Any], ancillary: list[Any], launched: Launched, backend: str) -> dict[str, bool]:
+    """What a zygote found out about its jail. Raises SandboxUnavailable where anything is amiss."""
+    report = {str(k): bool(v) for k, v in event["report"].items()}
+    report["not root outside"] = launched.identity.uid == _sender(ancillary) != 0
+    if flaws := [name for name, good in report.items() if not good]:
+        raise SandboxUnavailable(f"the jail made by {backend} is not tight here: {', '.join(flaws)}")
+    return report
 
 
 def _sender(ancillary: list[Any]) -> int:

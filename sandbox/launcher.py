@@ -34,7 +34,8 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",  # the same cells give the same sets and dicts when a run is replayed
 }
 # -I would ignore PYTHONHASHSEED; the environment is made here, from nothing
-PYTHON = ["-s", "-P", "-B", "-m", f"{PACKAGE}.zygote"]
+PYTHON = ["-s", "-P", "-B", "-m"]
+REPLS, READERS = f"{PACKAGE}.zygote", f"{PACKAGE}.extract.zygote"
 LOCKS = Path("/run/lock/rlmweb-sandbox")
 PROFILE = """\
 quiet
@@ -235,7 +236,7 @@ class Launched:
             self.log = -1
 
 
-def launch(backend: str, prefix: Path, run_memory_mb: int) -> Launched:
+def launch(backend: str, prefix: Path, run_memory_mb: int, zygote: str = REPLS) -> Launched:
     """Start a jail. Blocks for some milliseconds: call it in a thread."""
     program = check_backend(backend)
     identity = borrow_identity()
@@ -244,7 +245,7 @@ def launch(backend: str, prefix: Path, run_memory_mb: int) -> Launched:
     extra: list[int] = []
     try:
         environment = {**ENVIRONMENT, "HOME": identity.home if backend == "firejail" else "/tmp"}
-        python = [f"{prefix}/venv/bin/python", *PYTHON, str(run_memory_mb << 20)]
+        python = [f"{prefix}/venv/bin/python", *PYTHON, zygote, str(run_memory_mb << 20)]
         if backend == "firejail":
             # as a descriptor: no file that a killed worker could leave behind
             fd = _sealed(profile(prefix).encode())

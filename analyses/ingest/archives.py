@@ -1,4 +1,4 @@
-"""Members of zip and tar archives, one after the other, never written under their own names; hostile ones are refused.
+"""Members of zip and tar archives and of mailboxes, one after the other, never written under their own names; hostile ones are refused.
 
 Nothing an archive says of itself is believed: unpacked bytes are counted while they are read.
 """
@@ -76,7 +76,7 @@ class Metered:
 
 def entries(source: Path, form: str, meter: Meter) -> Iterator[Entry]:
     """The members of an archive in its own order. Directories are left out; what is refused comes with its reason."""
-    yield from _tar(source, meter) if form == "tar" else _zip(source, meter)
+    yield from {"tar": _tar, "zip": _zip, "mbox": _mbox}[form](source, meter)
 
 
 def _zip(source: Path, meter: Meter) -> Iterator[Entry]:
@@ -181,6 +181,42 @@ def _unpack(source: Path, plain: IO[bytes], meter: Meter) -> None:
             meter.add(len(piece))
             plain.write(piece)
     plain.seek(0)
+
+
+# What begins a message in a mailbox: "From ", who sent it, and a moment with its year.
+FROM_LINE = re.compile(rb"From \S+.* \d\d:\d\d.*\d{4}")
+
+
+def _mbox(source: Path, meter: Meter) -> Iterator[Entry]:
+    """The messages of a mailbox, each a file of its own. Only its lines are looked at here; mails are read in a jail."""
+    found: list[tuple[int, int]] = []  # where the line that begins a message begins, and where it ends
+    with source.open("rb") as file:
+        at, may_begin = 0, True
+        while line := file.readline(1 << 16):
+            if may_begin and FROM_LINE.match(line, 0, 300):
+                found.append((at, at + len(line)))
+                _count(len(found), meter.limits)
+            at += len(line)
+            may_begin = line in (b"\n", b"\r\n")
+        if not found:
+            raise Refused("It is no mailbox: no line of it begins a message (From, who sent it, and when).")
+        ends = [begins for begins, _ in found[1:]] + [at]
+        for number, ((_, start), end) in enumerate(zip(found, ends, strict=True), 1):
+            piece = Metered(_Slice(file, start, end), meter)  # type: ignore[arg-type]
+            yield Entry(f"message-{number:05}.eml", end - start, piece)  # type: ignore[arg-type]
+
+
+class _Slice:
+    """A part of a file, as a file."""
+
+    def __init__(self, file: IO[bytes], start: int, end: int) -> None:
+        self._file, self._at, self._end = file, start, end
+
+    def read(self, size: int) -> bytes:
+        self._file.seek(self._at)
+        piece = self._file.read(min(size, self._end - self._at))
+        self._at += len(piece)
+        return piece
 
 
 class _Careful:

@@ -1,21 +1,23 @@
 """One file → its text as a blob, with title, metadata and marks. What a format keeps and what it changes is decided here.
 
 Text formats are kept as they stand: only the encoding becomes UTF-8 and line ends become \\n. Transcripts are re-drawn
-as lines (docs/decisions/0101-transcripts.md).
+as lines (docs/decisions/0101-transcripts.md). What is no plain text is read in a jail (docs/decisions/0104-extraction.md).
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from analyses import blobs
-from analyses.ingest import meta, transcripts, webpage
+from analyses.ingest import jailed, meta, transcripts
 from analyses.ingest.decode import Decoding, magic, pieces, sniff
-from analyses.ingest.limits import Refused, megabytes
+from analyses.ingest.limits import Refused, UploadLimits, megabytes
+from sandbox.memory import Memory
 
 EXTENSIONS = {
     "txt": "txt", "text": "txt", "log": "txt", "rst": "txt", "org": "txt",
@@ -24,9 +26,13 @@ EXTENSIONS = {
     "csv": "csv", "tsv": "tsv", "tab": "tsv",
     "json": "json", "jsonl": "jsonl", "ndjson": "jsonl",
     "html": "html", "htm": "html", "xhtml": "html",
+    "pdf": "pdf", "docx": "docx", "docm": "docx", "epub": "epub", "rtf": "rtf", "eml": "eml",
 }  # fmt: skip
-ARCHIVES = {"zip": "zip", "tar": "tar", "tgz": "tar", "tar.gz": "tar", "tar.bz2": "tar", "tbz2": "tar"}
-READS = "txt, md, html, vtt, srt, csv, tsv, json, jsonl, and zip or tar.gz of them"
+ARCHIVES = {"zip": "zip", "tar": "tar", "tgz": "tar", "tar.gz": "tar", "tar.bz2": "tar", "tbz2": "tar", "mbox": "mbox"}
+JAILED = {  # what each is called, with its article
+    "pdf": "a PDF", "docx": "a Word document (docx)", "epub": "an EPUB book", "rtf": "an RTF document", "eml": "a mail",
+}  # fmt: skip
+READS = "txt, md, html, pdf, docx, epub, rtf, eml, vtt, srt, csv, tsv, json, jsonl, and zip, tar.gz or mbox of them"
 PAGE_MOST = 64 << 20  # bytes of a web page, which is read whole
 BLOCK = 1 << 18  # characters encoded and written at a time
 
@@ -42,7 +48,7 @@ class Extracted:
     format: str
     encoding: str
     meta: dict[str, Any] = field(default_factory=dict)
-    marks: str = ""  # sha256 of a JSON blob: {"kind": "time", "marks": [[character, ms], …]}
+    marks: str = ""  # sha256 of a JSON blob: {"kind": "time" or "page", "marks": [[character, ms or page], …]}
     notes: tuple[str, ...] = ()
 
 
@@ -60,18 +66,47 @@ def format_of(name: str) -> str:
     return EXTENSIONS.get(suffix) or ARCHIVES.get(suffix, "")
 
 
-def extract(source: Path, name: str, sha: str = "") -> Extracted:
-    """Take the text out of a file. `sha`: its blob's name, kept as the text's where the bytes are that text already."""
+def extract(
+    source: Path, name: str, sha: str = "", *, reader: jailed.Reader | None = None, on_page: jailed.OnPage | None = None
+) -> Extracted:
+    """Take the text out of a file. `sha`: its blob's name, kept as the text's where the bytes are that text already.
+
+    `reader`: the jail for files that need one; without it they get one of their own. `on_page` hears how far it is.
+    """
     form = format_of(name)
-    if not form or form not in EXTRACTORS:
-        if not source.stat().st_size:
-            raise Refused("The file is empty.")
-        with source.open("rb") as file:
-            what = magic(file.read(64))
+    with source.open("rb") as file:
+        head = file.read(1024)
+    if not head:
+        raise Refused("The file is empty.")
+    real = recognised(source, head, form)
+    if not real or real in ARCHIVES.values():
+        what = magic(head)
         kind = f"Files of type .{suffix_of(name)}" if suffix_of(name) else "Files without an extension"
         also = f" This is {what}." if what else ""
         raise Refused(f"{kind} are not read.{also} Text is taken from {READS}.", what=suffix_of(name)[:12] or "unknown")
-    return EXTRACTORS[form](source, name, sha, form)
+    if real in EXTRACTORS:
+        return EXTRACTORS[real](source, name, sha, real)
+    if reader is None:
+        with jailed.Reader(UploadLimits.from_settings()) as own:
+            return _jailed(source, name, form, real, head, own, on_page)
+    return _jailed(source, name, form, real, head, reader, on_page)
+
+
+def recognised(source: Path, head: bytes, form: str) -> str:
+    """The format by content where that tells it, whatever the name says; else the one that the name promises."""
+    if head.startswith(b"%PDF-") or (form == "pdf" and b"%PDF-" in head):
+        return "pdf"
+    if head.startswith(b"{\\rtf"):
+        return "rtf"
+    if head.startswith(b"PK\x03\x04") and form not in ("docx", "epub"):
+        if head[30:58] == b"mimetypeapplication/epub+zip":
+            return "epub"
+        with source.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - (1 << 16)))
+            names = file.read()
+        if b"word/document.xml" in names and b"[Content_Types].xml" in names:
+            return "docx"
+    return form
 
 
 def _text(source: Path, name: str, sha: str, form: str) -> Extracted:
@@ -93,8 +128,8 @@ def _text(source: Path, name: str, sha: str, form: str) -> Extracted:
     return Extracted(text, size, how.characters, title, form, how.encoding, about, marks, tuple(notes))
 
 
-def _keep_marks(marks: list[tuple[int, int]]) -> str:
-    return blobs.put(json.dumps({"kind": "time", "marks": marks}, separators=(",", ":")).encode(), lazy=True)
+def _keep_marks(marks: list[tuple[int, int]], kind: str = "time") -> str:
+    return blobs.put(json.dumps({"kind": kind, "marks": marks}, separators=(",", ":")).encode(), lazy=True)
 
 
 @dataclass
@@ -177,34 +212,67 @@ def _transcript(source: Path, name: str, sha: str, form: str) -> Extracted:
     return Extracted(text, size, characters, title, form, how.encoding, about, marks, tuple(notes))
 
 
-def _page(source: Path, name: str, sha: str, form: str) -> Extracted:
-    """A web page as a person reads it; the page itself stays the original."""
+DECLARED = re.compile(
+    rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w.:-]{2,40})|<\?xml[^>]{0,100}encoding\s*=\s*["']([\w.:-]{2,40})""",
+    re.IGNORECASE,
+)
+
+
+def _jailed(
+    source: Path, name: str, promised: str, form: str, head: bytes, reader: jailed.Reader, on_page: jailed.OnPage | None
+) -> Extracted:
+    """A file that is no plain text, by way of a jail; the file itself stays the original."""
+    notes: list[str] = []
+    encoding = ""
+    if form == "html":
+        file, how = _decoded_page(source)
+        encoding = how.encoding
+        notes += [note for note in how.notes if not note.startswith("Line ends")]
+    else:
+        what = magic(head)
+        if what and form in ("eml", "epub", "docx", "pdf", "rtf") and what not in (*JAILED.values(), *ZIPS):
+            raise Refused(f"Its name promises {JAILED[form]}, but this is {what}.", what="binary")
+        file = jailed.memory_of(source, form)
+        if promised != form:
+            notes.append(f"Its name does not say so, but this is {JAILED[form]}.")
+    with blobs.Writer(lazy=True) as blob:
+        taking = jailed.Taking(blob)
+
+        def page(number: int, of: int) -> None:
+            taking.page(number)
+            if on_page:
+                on_page(number, of)
+
+        found = reader.read(form, file, taking.text, page)
+        if not taking.characters:
+            raise Refused("It holds no text.")
+        text, size = blob.commit(), blob.size
+    marks = _keep_marks(taking.pages, "page") if taking.pages else ""
+    return Extracted(
+        text,
+        size,
+        taking.characters,
+        jailed.title_of(found, taking.head, name),
+        form,
+        encoding,
+        jailed.about(form, found),
+        marks,
+        (*notes, *jailed.notes(found)),
+    )
+
+
+ZIPS = ("a ZIP archive (or an office document)", "an old Microsoft Office document")
+
+
+def _decoded_page(source: Path) -> tuple[Memory, Decoding]:
+    """A web page's characters, told as of any text; the page's own word for its encoding counts."""
     if source.stat().st_size > PAGE_MOST:
         raise Refused(f"A page of more than {megabytes(PAGE_MOST)} is not read; save it as text.")
     with source.open("rb") as file:
-        named = webpage.declared(file.read(8192))
-    how = sniff(source, declared=named)
-    try:
-        text, title = webpage.read("".join(pieces(source, how)))
-    except webpage.Unreadable as error:
-        raise Refused(str(error)) from None
-    if not text:
-        raise Refused("It holds no text: a page without words, or one that a script would have to write.")
-    kept, size = _write(iter([text]))
-    first = meta.shortened(title, meta.TITLE_MOST)
-    if not first and (heading := meta.HEADING.search(text[:20_000])):
-        first = meta.shortened(heading[1], meta.TITLE_MOST)
-    notes = [note for note in how.notes if not note.startswith("Line ends")]
-    return Extracted(
-        kept,
-        size,
-        len(text),
-        first or meta.title_from_name(name),
-        form,
-        how.encoding,
-        {"format": form},
-        notes=tuple(notes),
-    )
+        named = DECLARED.search(file.read(8192))
+    declared = (named[1] or named[2]).decode("ascii", "ignore") if named else ""
+    how = sniff(source, declared=declared)
+    return Memory("".join(pieces(source, how)).encode()), how
 
 
 def _blocks(lines: Iterator[str]) -> Iterator[str]:
@@ -219,4 +287,4 @@ def _blocks(lines: Iterator[str]) -> Iterator[str]:
 
 Extractor = Callable[[Path, str, str, str], Extracted]
 EXTRACTORS: dict[str, Extractor] = dict.fromkeys(("txt", "md", "csv", "tsv", "json", "jsonl"), _text)
-EXTRACTORS |= {"vtt": _transcript, "srt": _transcript, "html": _page}
+EXTRACTORS |= {"vtt": _transcript, "srt": _transcript}

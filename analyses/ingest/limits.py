@@ -14,11 +14,16 @@ class UploadLimits:
     ratio: int  # unpacked to packed size of an archive
     depth: int = 2  # archives in archives that are opened
     ratio_from: int = 16 << 20  # unpacked bytes under which no ratio is suspicious
-    seconds: float = 900.0  # of extraction, one file
+    seconds: float = 300.0  # of extraction, one file that is read in a jail
 
     @classmethod
     def from_settings(cls) -> UploadLimits:
-        return cls(files=settings.UPLOAD_FILES, bytes=settings.UPLOAD_BYTES, ratio=settings.ARCHIVE_RATIO)
+        return cls(
+            files=settings.UPLOAD_FILES,
+            bytes=settings.UPLOAD_BYTES,
+            ratio=settings.ARCHIVE_RATIO,
+            seconds=settings.EXTRACT_SECONDS,
+        )
 
 
 class Refused(Exception):

@@ -12,7 +12,8 @@ import logging
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -25,7 +26,8 @@ from django.utils import timezone
 
 from analyses import blobs, search, tus
 from analyses.ingest import archives, loose, versions
-from analyses.ingest.formats import ARCHIVES, EXTRACTORS, Extracted, extract, format_of
+from analyses.ingest.formats import ARCHIVES, Extracted, extract, format_of
+from analyses.ingest.jailed import Reader
 from analyses.ingest.limits import Refused, UploadLimits, megabytes
 from analyses.ingest.meta import shortened
 from analyses.models import SETTLED, Corpus, CorpusVersion, Upload, UploadFile
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 
 State = UploadFile.State
 LEASE = 30  # seconds
+TELL_SECONDS = 1.0  # between two words about how far a document is
 NAME_MOST = 500
 FORGOTTEN = 24 * 3600  # seconds after which an upload that nobody goes on with is closed
 ARCHIVE_FORMATS = frozenset(ARCHIVES.values())
@@ -254,8 +257,13 @@ class Intake:
         self.upload, self.lease = upload, lease
         self.limits = UploadLimits.from_settings()
         self.known: dict[str, str] = {}  # sha of original bytes → what it is called
+        self.reader = Reader(self.limits)
 
     def run(self) -> None:
+        with self.reader:
+            self._run()
+
+    def _run(self) -> None:
         self._undo_half()
         self._learn()
         while row := self.upload.files.filter(state=State.QUEUED, archive=None).order_by("position").first():
@@ -329,10 +337,28 @@ class Intake:
             row.state, row.reason = State.DUPLICATE, f"Same bytes as {before}. Kept once."
             row.format = format_of(row.name)
         else:
-            found = extract(blobs.path(row.blob), row.name, row.blob)
+            found = extract(blobs.path(row.blob), row.name, row.blob, reader=self.reader, on_page=self._telling(row))
             self._fill(row, found)
             self.known[row.blob] = row.name
         row.settled_at = timezone.now()
+
+    def _telling(self, row: UploadFile) -> Callable[[int, int], None]:
+        """Says in the ledger how far a long document is; a member of an archive has no row yet, so its archive's says it."""
+        shown = row if row.pk else row.archive
+        said = time.monotonic()
+
+        def tell(page: int, of: int) -> None:
+            nonlocal said
+            if time.monotonic() - said < TELL_SECONDS or shown is None:
+                return
+            said = time.monotonic()
+            self.lease.check()
+            words = (
+                f"Page {page:,} of {of:,}." if row.pk else f"{PurePosixPath(row.name).name}: page {page:,} of {of:,}."
+            )
+            UploadFile.objects.filter(pk=shown.pk).update(reason=words)
+
+        return tell
 
     def _fill(self, row: UploadFile, found: Extracted) -> None:
         row.state, row.reason, row.may_retry = State.READY, " ".join(found.notes), False
@@ -400,7 +426,7 @@ class Intake:
                 if entry.refused or entry.file is None:
                     raise entry.refused or Refused("It could not be read.")
                 kind = format_of(entry.name)
-                if not kind or kind not in EXTRACTORS and kind not in ARCHIVE_FORMATS:
+                if not kind:
                     suffix = PurePosixPath(entry.name).suffix.lower()
                     raise Refused(
                         f"Files of type {suffix} are not read."

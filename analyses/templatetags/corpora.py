@@ -47,10 +47,16 @@ def minutes(value: float) -> str:
 
 @register.filter
 def marks_of(document: Document) -> str:
-    """Who speaks and how long, as far as a document says: "2 speakers, 52 min"."""
+    """Who speaks or wrote and how long, as far as a document says: "2 speakers; 52 min"."""
     parts = []
+    author = document.meta.get("author") or document.meta.get("from")
+    if isinstance(author, str) and author:
+        parts.append(author)
     if speakers := document.meta.get("speakers"):
         parts.append(", ".join(speakers) if len(speakers) <= 2 else f"{len(speakers)} speakers")
     if length := document.meta.get("minutes"):
         parts.append(minutes(length))
+    pages = document.meta.get("pages")
+    if isinstance(pages, int) and pages:
+        parts.append(f"{pages:,} page{'' if pages == 1 else 's'}")
     return "; ".join(parts)

@@ -1,4 +1,7 @@
-"""The one process of a jail that may start others: it forks a REPL for each call, reaps them and watches their memory."""
+"""The one process of a jail that may start others: it forks a process for each call, reaps them and watches their memory.
+
+Run by itself it forks REPLs; `extract.zygote` makes one that forks readers of uploaded files.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,10 @@ import socket
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-from . import repl
 from .filter import Installer
-from .output import Output
 from .selftest import examine
 
 WATCH_SECONDS = 0.25
@@ -32,8 +34,13 @@ WIRE, CONTEXT, ORDERS = 3, 4, 5  # descriptors of a REPL: 1 and 2 are its output
 
 
 class Zygote:
-    def __init__(self, control: socket.socket, run_bytes: int) -> None:
+    """`warm_up` is called in each fork before it has its descriptors; `body` with two of them, the second one -1 if none."""
+
+    def __init__(
+        self, control: socket.socket, run_bytes: int, warm_up: Callable[[], None], body: Callable[[int, int], None]
+    ) -> None:
         self.control = control
+        self.warm_up, self.body = warm_up, body
         self.run_bytes = run_bytes
         self.children: dict[int, int] = {}  # pid → id
         self.pids: dict[int, int] = {}  # id → pid
@@ -44,8 +51,6 @@ class Zygote:
         self.installer = Installer()
         # Python's own fork runs handlers that touch 240 pages, to mend locks of threads; there are none here
         self.fork = ctypes.PyDLL(None).fork
-        self.output = Output()
-        self.output.install()
         self.pid = os.getpid()
         self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.base = 0
@@ -174,7 +179,7 @@ class Zygote:
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             self.installer.install(os.getpid())
-            repl.warm_up()
+            self.warm_up()
             fds = self.await_orders()
             os.dup2(fds[1], 1)
             os.dup2(fds[1], 2)
@@ -182,8 +187,7 @@ class Zygote:
             if len(fds) > 2:
                 os.dup2(fds[2], CONTEXT)
             os.closerange(CONTEXT + 1 if len(fds) > 2 else CONTEXT, 16)
-            gc.enable()
-            repl.main(WIRE, CONTEXT if len(fds) > 2 else -1, self.output)
+            self.body(WIRE, CONTEXT if len(fds) > 2 else -1)
         except BaseException:  # noqa: BLE001 (nothing may return into the zygote's loop)
             with contextlib.suppress(BaseException):
                 sys.excepthook(*sys.exc_info())
@@ -269,22 +273,22 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def main() -> None:
+def serve(modules: Iterable[str], warm_up: Callable[[], None], body: Callable[[int, int], None]) -> None:
+    """Be the zygote of a jail: import what all forks will need, look at the jail, say so, and take orders."""
     run_bytes = int(sys.argv[1])
     control = socket.socket(fileno=os.dup(0))
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
-    while null <= ORDERS:  # keep the low numbers: a REPL's own descriptors go there
+    while null <= ORDERS:  # keep the low numbers: a fork's own descriptors go there
         null = os.dup(null)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in ("numpy", "pandas", "sqlite3", "statistics", "difflib", "csv", "string", "textwrap", "zoneinfo"):
+    for name in modules:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")  # a cell's result says it
     most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     most = PROCESSES if most == resource.RLIM_INFINITY else min(PROCESSES, most)
     resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
-    zygote = Zygote(control, run_bytes)
+    zygote = Zygote(control, run_bytes, warm_up, body)
     zygote.installer.prctl(4, 0)  # not dumpable, as its children
     report = examine()
     sys.argv[:] = [""]
@@ -293,6 +297,22 @@ def main() -> None:
     gc.freeze()
     zygote.tell(op="ready", report=report)
     zygote.serve()
+
+
+def main() -> None:
+    from . import repl
+    from .output import Output
+
+    output = Output()
+    output.install()
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")  # a cell's result says it
+    modules = ("numpy", "pandas", "sqlite3", "statistics", "difflib", "csv", "string", "textwrap", "zoneinfo")
+
+    def body(wire: int, context: int) -> None:
+        gc.enable()
+        repl.main(wire, context, output)
+
+    serve(modules, repl.warm_up, body)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from analyses import blobs, ingest
 from analyses.ingest import loose, uploads, versions
 from analyses.models import Corpus, CorpusVersion, Document, LooseBlob, Upload, UploadFile
+from sandbox.extraction import Extraction
+from tests import documents as make
 from tests.factories import make_user, make_workspace
 
 pytestmark = pytest.mark.django_db
@@ -438,10 +440,10 @@ def test_error_nobody_foresaw_fails_one_file_and_can_be_retried(
 ) -> None:
     real = uploads.extract
 
-    def breaks(path: Path, name: str, sha: str) -> Any:
+    def breaks(path: Path, name: str, sha: str, **jail: Any) -> Any:
         if name == "a.txt":
             raise ZeroDivisionError
-        return real(path, name, sha)
+        return real(path, name, sha, **jail)
 
     monkeypatch.setattr(uploads, "extract", breaks)
     made = upload(workspace, {"a.txt": b"one", "b.txt": b"two"})
@@ -648,3 +650,124 @@ def test_real_podcasts_are_all_ready(workspace: Any, real_data: Path) -> None:
         "2020-01-28",
         ["Pieter Wuille"],
     )
+
+
+# — files that are read in a jail —
+
+
+def test_documents_of_every_kind_become_one_corpus(workspace: Any) -> None:
+    files = {
+        "a.pdf": make.pdf(["Page one.", "Page two."], title="Fog by pages"),
+        "b.docx": make.docx(make.paragraph("Fog in Word.")),
+        "c.epub": make.epub({"one": "<p>Fog in a book."}),
+        "d.rtf": make.rtf("Fog in RTF."),
+        "e.eml": make.mail("Fog in a mail", "Ten past two."),
+        "f.html": b"<p>Fog on a page.",
+        "g.txt": b"Fog.",
+        "bad.pdf": b"%PDF-1.7 nothing follows",
+    }
+    made = upload(workspace, files, name="Fog")
+    version = made.version
+    assert version
+    assert [d.format for d in version.documents.all()] == ["pdf", "docx", "epub", "rtf", "eml", "html", "txt"]
+    assert told(made)["bad.pdf"] == ("failed", "The PDF is damaged or cut short: it cannot be opened.")
+    first = version.documents.first()
+    assert first and first.title == "Fog by pages" and first.meta["pages"] == 2
+    assert json.loads(blobs.read(first.marks)) == {"kind": "page", "marks": [[0, 1], [11, 2]]}
+    assert texts(version)[0] == "Page one.\n\nPage two.\n"
+    assert blobs.read(first.original) == files["a.pdf"]
+
+
+def test_long_names_and_right_to_left_ones_are_taken(workspace: Any) -> None:
+    names = ["é" * 300 + ".pdf", "\u202eקובץ ערפל.pdf", "<script>alert(1)</script>.pdf"]
+    made = upload(workspace, {name: make.pdf([f"Page {n}."]) for n, name in enumerate(names)})
+    assert made.version and made.version.document_count == 3
+    assert all("/script>.pdf" in n or n.endswith(".pdf") for n in made.files.values_list("name", flat=True))
+
+
+def test_one_jail_serves_a_whole_upload(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Extraction] = []
+    real = Extraction.start
+
+    def start(*given: Any) -> Extraction:
+        started.append(real(*given))
+        return started[-1]
+
+    monkeypatch.setattr(Extraction, "start", start)
+    made = upload(workspace, {f"{n}.rtf": make.rtf(f"Fog {n}.") for n in range(30)} | {"a.txt": b"one"})
+    assert made.version and made.version.document_count == 31
+    assert len(started) == 1 and not started[0].alive
+    upload(workspace, {f"{n}.txt": f"{n}".encode() for n in range(30)})
+    assert len(started) == 1  # plain texts pay for none
+
+
+def test_hostile_files_hold_up_no_other(workspace: Any, settings: Any) -> None:
+    settings.EXTRACT_SECONDS = 1
+    slow = make.epub({f"c{n}": f"<p>{n}</p>" + "<div>" * 60_000 for n in range(40)})
+    made = upload(workspace, {"a-slow.epub": slow, "b.rtf": make.rtf("Fog."), "c.txt": b"one"})
+    assert told(made)["a-slow.epub"][1].startswith("It could not be read within 1 seconds")
+    assert made.version and texts(made.version) == ["Fog.\n", "one"]
+
+
+def test_long_document_says_how_far_it_is(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    real = uploads.extract
+
+    def extract(*given: Any, on_page: Any, **jail: Any) -> Any:
+        def watched(page: int, of: int) -> None:
+            on_page(page, of)
+            said.extend(UploadFile.objects.exclude(reason="").values_list("reason", flat=True))
+
+        return real(*given, on_page=watched, **jail)
+
+    monkeypatch.setattr(uploads, "extract", extract)
+    monkeypatch.setattr(uploads, "TELL_SECONDS", 0)
+    pdf = make.pdf([f"Page {n}." for n in range(12)])
+    upload(workspace, {"a.pdf": pdf})
+    assert said[0] == "Page 1 of 12." and said[-1] == "Page 12 of 12."
+    said.clear()
+    made = upload(workspace, {"a.zip": zipped({"in/b.pdf": pdf})})
+    assert said[-1] == "b.pdf: page 12 of 12."
+    assert told(made)["a.zip"] == ("ready", "1 of 1 files in it are ready.")
+
+
+def test_mailbox_becomes_a_document_a_message(workspace: Any) -> None:
+    mails = [
+        make.mail("The fog", "Ten past two.\n\nFrom here on, rain.\nFrom vane at 02:10 in 2024"),
+        make.mail("Re: The fog", "", page="<p>Was it <b>two</b>?"),
+        make.mail("The fog", "Ten past two.\n\nFrom here on, rain.\nFrom vane at 02:10 in 2024"),
+        b"no mail at all",
+    ]
+    made = upload(workspace, {"harbour.mbox": make.mbox(mails)})
+    assert made.version
+    assert [d.title for d in made.version.documents.all()] == ["The fog", "Re: The fog"]
+    assert [d.name for d in made.version.documents.all()] == ["message-00001.eml", "message-00002.eml"]
+    assert "From here on, rain." in texts(made.version)[0]
+    assert [state for state, _ in told(made).values()] == ["ready", "ready", "ready", "duplicate", "failed"]
+    assert told(made)["harbour.mbox"][1] == "2 of 4 files in it are ready."
+
+
+def test_file_that_is_no_mailbox_is_refused(workspace: Any) -> None:
+    made = upload(workspace, {"a.mbox": b"words\nFrom here on\n"})
+    assert told(made)["a.mbox"][1].startswith("It is no mailbox")
+
+
+def test_mailbox_of_too_many_messages_is_refused_whole(workspace: Any, settings: Any) -> None:
+    settings.UPLOAD_FILES = 5
+    made = upload(workspace, {"a.mbox": make.mbox([make.mail(f"{n}", "x") for n in range(8)])})
+    assert told(made)["a.mbox"] == ("failed", "It holds 6 files or more; an upload takes 5.")
+
+
+def test_files_are_refused_and_kept_for_another_try_where_there_is_no_jail(
+    workspace: Any, settings: Any, tmp_path: Path
+) -> None:
+    before, settings.SANDBOX_PREFIX = settings.SANDBOX_PREFIX, str(tmp_path / "nowhere")
+    made = upload(workspace, {"a.pdf": make.pdf(["Page one."]), "b.txt": b"one"})
+    row = made.files.get(name="a.pdf")
+    assert row.state == "failed" and row.may_retry and row.blob
+    assert "does not work" in row.reason and str(tmp_path) not in row.reason
+    settings.SANDBOX_PREFIX = before
+    assert uploads.retry(row)
+    uploads.process(made.pk)
+    row.refresh_from_db()
+    assert row.state == "ready"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from analyses import blobs
-from analyses.ingest import webpage
 from analyses.ingest.formats import Extracted, extract
-from analyses.ingest.limits import Refused
+from analyses.ingest.jailed import Reader
+from analyses.ingest.limits import Refused, UploadLimits
+
+pytestmark = pytest.mark.firejail
 
 PAGE = """<!doctype html><html><head><meta charset="utf-8"><title>The fog
  ledger</title><style>p { color: red }</style><script>alert("x")</script></head><body>
@@ -20,10 +24,21 @@ Vane &amp; Plum&lt;1&gt;.</p><ul><li>one<li>two</ul><table><tr><th>Name<th>Hour<
   b</pre><p>last<br>line<footer>© nobody</footer></body></html>"""
 
 
+_reader: list[Reader] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_jail() -> Iterator[None]:
+    with Reader(UploadLimits.from_settings()) as reader:
+        _reader.append(reader)
+        yield
+        _reader.clear()
+
+
 def take(data: bytes, tmp_path: Path) -> tuple[str, Extracted]:
     source = tmp_path / "page.html"
     source.write_bytes(data)
-    found = extract(source, "page.html")
+    found = extract(source, "page.html", reader=_reader[0])
     return blobs.read(found.text).decode(), found
 
 
@@ -58,14 +73,33 @@ def test_page_without_words_is_refused(page: str, tmp_path: Path) -> None:
 
 
 def test_hostile_page_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webpage, "SECONDS", 1)
+    monkeypatch.setattr(_reader[0], "limits", dataclasses.replace(_reader[0].limits, seconds=1))
     began = time.monotonic()
     with pytest.raises(Refused, match="could not be read within"):
         take(b"<div>" * 2_000_000, tmp_path)
     assert time.monotonic() - began < 30
 
 
-def test_large_page_is_read_in_a_process_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<ol><li>one<li>two<ul><li>inner</ul><li>three</ol>", "1. one\n2. two\n  - inner\n3. three\n"),
+        ("<ul><li><p>para</p><p>more</p></ul>", "- para\nmore\n"),
+        ("<table><tr><td><p>a</p><p>b</p><td><b>c</b></table>", "a b | c\n"),
+        ("<table><tr><td><table><tr><td>x<td>y</table><td>z</table>", "x | y | z\n"),
+        (
+            f"<table><tr><td><h2>Page</h2><p>{'words ' * 100}<p>more</table>",
+            f"## Page\n\n{'words ' * 99}words\n\nmore\n",
+        ),
+        ("<h2><p>odd</p></h2><p>next", "## odd\n\nnext\n"),
+        ("<h1></h1><p>plain", "plain\n"),
+    ],
+)
+def test_lists_and_tables_keep_their_form(page: str, text: str, tmp_path: Path) -> None:
+    assert take(page.encode(), tmp_path)[0] == text
+
+
+def test_large_page_is_read_whole(tmp_path: Path) -> None:
     text, found = take(
         b"<title>Long &lt;</title><p>Zw\xc3\xb6lf Boote.</p>" + b"<p>More words here.</p>" * 20_000, tmp_path
     )

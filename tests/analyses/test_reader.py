@@ -14,17 +14,18 @@ from hypothesis import strategies as st
 from analyses.ingest import uploads
 from analyses.models import Document
 from analyses.reader import LINE_MOST, WINDOW, Text, Window
+from tests import documents as make
 from tests.factories import make_workspace
 
 pytestmark = pytest.mark.django_db
 
 
-def document(text: str, name: str = "a.txt", before: str = "") -> Document:
+def document(text: str, name: str = "a.txt", before: str = "", data: bytes = b"") -> Document:
     """A document; with one before it in the pack, so that offsets into the one are not offsets into the other."""
     upload = uploads.start(make_workspace(), None)
     if before:
         uploads.receive(upload, "0.txt", io.BytesIO(before.encode()))
-    uploads.receive(upload, name, io.BytesIO(text.encode()))
+    uploads.receive(upload, name, io.BytesIO(data or text.encode()))
     uploads.close(upload)
     uploads.process(upload.pk)
     found = Document.objects.filter(version__corpus__uploads=upload).select_related("version").last()
@@ -67,13 +68,32 @@ def test_any_range_of_any_text_is_shown_exactly(data: Any) -> None:
     start = data.draw(st.integers(0, len(text) - 1))
     end = data.draw(st.integers(start + 1, min(len(text), start + 300)))
     window = Window.of(document(text, before="é" * 7), {"c": f"{start}-{end}"})
-    lines = text[start:end].split("\n")
-    assert (
-        cited(window) == "".join(lines)
-        or cited(window).split() == " ".join(lines).split()
-        or cited(window).strip() == "".join(lines).strip()
-    )
+    expected, at = "", 0
+    for line in text.split("\n"):  # lines of blank space alone are not shown
+        if line.strip():
+            expected += line[max(0, start - at) : max(0, end - at)]
+        at += len(line) + 1
+    assert cited(window) == expected
     assert window.start <= start < window.end
+
+
+def test_pages_of_a_pdf_stand_beside_its_text() -> None:
+    lines = "\n".join(["Ten past two."] * 40)
+    pages = [f"Page {n}\n{lines}" if n != 3 else "" for n in range(1, 41)]
+    doc = document("", data=make.pdf(pages), name="a.pdf")
+    window = Window.of(doc, {})
+    assert (window.page, window.pages) == (1, 40)
+    labels = [para.label for para in window.paragraphs]
+    assert labels[:41] == ["p. 1"] * 41 and labels[41] == "p. 2" and "p. 3" not in labels
+    window = Window.of(doc, {"page": "20"})
+    assert (window.page, shown(window).split("\n")[0]) == (20, "Page 20")
+    assert Window.of(doc, {"page": "3"}).page == 3 and Window.of(doc, {"page": "99"}).page == 40
+    for odd in ("0", "-1", "x", "9" * 40, ""):
+        assert Window.of(doc, {"page": odd}).start == 0
+    at = window.start + 10
+    assert Window.of(doc, {"c": f"{at}-{at + 5}"}).place == "on page 20"
+    hit = Window.of(doc, {"q": "Page 7\n"}).hits[0]
+    assert hit.label == "p. 7"
 
 
 @pytest.mark.parametrize("unit", ["plain words here\n", "Wörter mit Ümlaut 🚤\n", "no line end at all "])
@@ -131,7 +151,7 @@ def test_transcript_is_read_by_its_moments() -> None:
     )
     window = Window.of(doc, {"c": "11-15"})
     assert [para.label for para in window.paragraphs] == ["41:08", "1:02:03"]
-    assert window.moment == "41:08"
+    assert window.place == "at 41:08"
 
 
 def test_deep_link_into_ten_megabytes_is_quick() -> None:

@@ -80,6 +80,12 @@ def test_health_with_one_broken_sandbox_is_not_well_and_tells_no_reason(
     assert "secret" not in json.dumps(health)
 
 
+def test_health_where_files_cannot_be_read_is_not_well(client: Client, workers: Callable[..., None]) -> None:
+    workers(a={"sandbox": {"ok": True}, "reads_files": False, "runs": 0})
+    status, health = ask(client)
+    assert status == 503 and "PDFs" in health["parts"]["sandbox"]["says"]
+
+
 def test_health_without_redis_answers_all_the_same(client: Client, settings: LazySettings) -> None:
     settings.REDIS_URL = "redis://:password@127.0.0.1:1/0"
     status, health = ask(client)
