@@ -45,6 +45,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "RLMWEB_OIDC_SECRET": (TWO_LINES,),
     "RLMWEB_OIDC_NAME": ("long " * 20, TWO_LINES),
     "RLMWEB_UPLOAD_FILES": ("0", "many"),
+    "RLMWEB_EXTRACT_SECONDS": ("0", "soon"),
     "RLMWEB_UPLOAD_BYTES": ("2GB", "0"),
     "RLMWEB_ARCHIVE_RATIO": ("0", "1.5"),
     "S3_BUCKET": ("s3://bucket", "my bucket"),
