@@ -14,7 +14,7 @@ from analyses.models import ENDED, Run, Status, UploadFile
 from analyses.usage import keep_usage
 from workspaces.audit import Did, record
 from workspaces.models import Workspace
-from workspaces.retention import prune_audit
+from workspaces.retention import prune_audit, prune_sessions
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def delete_run(run: Run) -> None:
 
 
 def sweep() -> None:
-    """What is due by its age: workspaces whose grace is over, and once a day old audit entries."""
+    """What is due by its age: workspaces whose grace is over, and once a day old audit entries and sessions."""
     global _next_prune
     until = time.monotonic() + SWEEP_MOST
     for workspace in Workspace.objects.exclude(delete_at=None):
@@ -55,6 +55,7 @@ def sweep() -> None:
         _next_prune = time.monotonic() + PRUNE_EVERY
         if removed := prune_audit():
             log.info("%d audit entries removed by their age", removed)
+        prune_sessions()
 
 
 def _stop_runs(workspace: Workspace) -> bool:

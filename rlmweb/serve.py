@@ -174,7 +174,7 @@ def supervisor_config(settings: LazySettings, run_dir: Path, redis: Path | None)
     shown = "127.0.0.1" if bind in ("0.0.0.0", "::", "") else bind
     address = f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
     hosts = settings.ALLOWED_HOSTS
-    name = next((host.lstrip(".") for host in hosts if host != "*"), shown)
+    name = hosts[0].lstrip(".") if hosts else shown
     # Relative to the project: whatever characters its own path has, none of them comes to mean something here.
     python = os.path.relpath(sys.executable)
     isolated = [python, "-I", "-S"]

@@ -50,8 +50,8 @@ PORT = env.number("PORT", 8000, least=1, most=65535)
 ALLOWED_HOSTS = env.words(
     "RLMWEB_HOSTS",
     "localhost,127.0.0.1,[::1]",
-    like=r"\*|\.?[\w.-]+|\[[0-9a-fA-F:]+\]",
-    hint="host names with commas, without https:// and without ports",
+    like=r"\.?[\w.-]+|\[[0-9a-fA-F:]+\]",
+    hint="host names with commas, without https:// and ports, and not *: links in mails would lead wherever a request says",
 )
 if not ALLOWED_HOSTS:
     raise ImproperlyConfigured("RLMWEB_HOSTS must name at least one host, such as rlm.example.org")

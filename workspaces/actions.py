@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from workspaces.models import Invitation, Member, User, Workspace
@@ -52,8 +53,11 @@ def change_role(actor: Member, member: Member, role: str) -> Member:
         raise Refused(f"There is no role “{role}”.")
     if role != Role.OWNER:
         _keep_an_owner(member)
+    could_invite = may(member, May.INVITE)
     member.role = role
     member.save(update_fields=["role"])
+    if could_invite and not may(member, May.INVITE):
+        _revoke_links(member)
     return member
 
 
@@ -67,7 +71,15 @@ def remove_member(actor: Member, member: Member) -> None:
         if member.role == Role.OWNER:
             _demand(actor, May.OWN, "Only an owner removes an owner.")
     _keep_an_owner(member)
+    if may(member, May.INVITE):
+        _revoke_links(member)
     member.delete()
+
+
+def _revoke_links(member: Member) -> None:
+    """Who could see the open links may have kept one, to come back by: those that anybody can use are over, and their own."""
+    anybodys = Q(email="") | Q(created_by=member.user_id)
+    member.workspace.invitations.open().filter(anybodys).update(revoked_at=timezone.now())  # type: ignore[attr-defined]
 
 
 @transaction.atomic
@@ -140,6 +152,8 @@ def delete_account(user: User) -> None:
                 raise Refused(
                     f"You are the only owner of {workspace.name}. Make somebody else an owner, or delete the workspace first."
                 ) from None
+            if may(member, May.INVITE):
+                _revoke_links(member)
     user.delete()
 
 

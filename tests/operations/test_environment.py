@@ -23,7 +23,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "PORT": ("http", "0", "65536", "80x", "-1"),
     "RLMWEB_BIND": ("127.0.0.1:8000", "http://localhost", "a b"),
     "RLMWEB_LOCAL": ("maybe",),
-    "RLMWEB_HOSTS": ("", "https://rlm.example", "rlm.example:8000", "a b", ","),
+    "RLMWEB_HOSTS": ("", "*", "https://rlm.example", "rlm.example:8000", "a b", ","),
     "RLMWEB_ORIGINS": ("rlm.example", "https://rlm.example/path", "ftp://rlm.example"),
     "RLMWEB_HTTPS": ("2",),
     "RLMWEB_HSTS_SECONDS": ("a year", "-1", "99999999999"),
