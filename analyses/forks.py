@@ -40,7 +40,9 @@ class Change:
 
 def why_not(run: Run) -> str:
     """Why a run cannot be forked, or ""."""
-    return IMPORTED if run.imported_from else ""
+    if run.imported_from:
+        return IMPORTED
+    return "This run is archived. Bring its calls and cells back first." if run.archived else ""
 
 
 def fork_run(run: Run, user: User | None, change: Change, *, endpoint: str | Endpoint = "", wake: bool = True) -> Run:

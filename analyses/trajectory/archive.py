@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from analyses import blobs
 from analyses.ingest import loose
-from analyses.models import Call, Cell, Run
+from analyses.models import ENDED, Call, Cell, Run
 from analyses.trajectory import jsonl
 from analyses.trajectory.draft import Draft
 from analyses.trajectory.limits import LIMITS, LogRefused
@@ -66,6 +66,8 @@ def _exchange(run: Run, sha: str, size: int) -> None:
         archive=sha, archive_bytes=size, archived_at=now, archive_asked_at=None, restore_asked_at=None, seq=F("seq") + 1
     ):
         raise CannotArchive("The run changed while it was packed.")
+    if fork := Run.objects.filter(forked_from=run).exclude(status__in=ENDED).first():
+        raise CannotArchive(f"A fork of it, run {fork.number}, is under way and reads it.")
     shas = loose.of_runs(Run.objects.filter(pk=run.pk)) - {sha, run.answer_blob}
     Cell.objects.filter(run=run).delete()
     Call.objects.filter(run=run).delete()

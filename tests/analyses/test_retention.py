@@ -14,7 +14,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from analyses import blobs, retention
+from analyses import blobs, forks, retention
 from analyses.ingest import loose
 from analyses.models import Call, Cell, LooseBlob, Run, Status
 from analyses.trajectory import archive, jsonl
@@ -93,6 +93,18 @@ def test_run_under_way_is_not_archived() -> None:
     with pytest.raises(CannotArchive, match="under way"):
         archive.archive(run)
     assert Call.objects.filter(run=run).exists()
+
+
+def test_run_that_a_fork_reads_is_not_archived_and_an_archived_one_not_forked() -> None:
+    run = make_run(make_workspace(), "done")
+    fork = make_plain_run(run.workspace, status=Status.RUNNING, forked_from=run)
+    with pytest.raises(CannotArchive, match="fork of it"):
+        archive.archive(run)
+    assert Call.objects.filter(run=run).exists()
+    Run.objects.filter(pk=fork.pk).update(status=Status.DONE)
+    archive.archive(run)
+    run.refresh_from_db()
+    assert "archived" in forks.why_not(run)
 
 
 def test_what_does_not_read_back_whole_is_not_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
