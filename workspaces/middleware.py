@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from django.conf import settings
@@ -13,7 +14,9 @@ from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
 
+from workspaces import rates
 from workspaces.adapter import provider_failed
+from workspaces.audit import address_of
 from workspaces.local import local_owner
 
 log = logging.getLogger(__name__)
@@ -72,6 +75,13 @@ class ProviderMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
+        match = request.resolver_match
+        asks = match is not None and match.url_name == "openid_connect_login" and request.method == "POST"
+        if asks and not rates.PROVIDER.spend(address_of(request)):
+            return rates.too_many(request)
+        return None
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         match = request.resolver_match

@@ -40,3 +40,5 @@ EXPORT = Rate("export", 60, 60)  # a person: each may read a whole run, or a yea
 INVITATION = Rate("invitation", 30, 300)  # an address: links that do not exist, or not any more
 SHARE_GUESS = Rate("share-guess", 10, 300)  # a share and an address: each tries a password
 SHARE_GUESSES = Rate("share-guesses", 300, 3_600)  # a share, from wherever
+SEARCH = Rate("search", 120, 60)  # a person, or an address with a link: each reads a run, or a corpus
+PROVIDER = Rate("provider", 20, 60)  # an address: each asks the OpenID Connect provider something

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_GET
 from analyses import blobs
 from analyses.search import QUERY_MOST, Answer, search
 from analyses.views.corpora import corpus_of, version_of
+from workspaces import rates
 
 
 @login_required
@@ -17,6 +18,8 @@ from analyses.views.corpora import corpus_of, version_of
 def corpus_search(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
     _, corpus = corpus_of(request, workspace, key)
     version = version_of(request, corpus)
+    if not rates.SEARCH.spend(request.user.pk):
+        return rates.too_many(request)
     query = request.GET.get("q", "").replace("\0", "").strip()[:QUERY_MOST]
     gone = False
     try:

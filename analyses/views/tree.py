@@ -20,6 +20,8 @@ from analyses.nodes import Texts, Tree, body_cells
 from analyses.outline import Outline
 from analyses.runpage import LISTED, part
 from analyses.sharing import shared_run
+from workspaces import rates
+from workspaces.audit import address_of
 from workspaces.files import inert
 
 WHOLE_SHOWN = 200_000  # characters of a whole output put into the page; more is a download
@@ -170,6 +172,8 @@ def answer(request: HttpRequest, **where: str) -> HttpResponse:
 def run_search(request: HttpRequest, **where: str) -> HttpResponse:
     """Places in the whole run where words stand, those not on the page too."""
     run = watched_run(request, **where)
+    if not rates.SEARCH.spend(request.user.pk or address_of(request)):
+        return rates.too_many(request)
     words = request.GET.get("q", "")
     return render(request, "analyses/_found.html", {"words": words.strip(), "hits": search(run, words)})
 
