@@ -10,7 +10,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from analyses.ingest import corpora, loose
-from analyses.models import ENDED, Run, Status, UploadFile
+from analyses.models import ENDED, ImportFile, Run, Status, UploadFile
 from analyses.usage import keep_usage
 from workspaces.audit import Did, record
 from workspaces.models import Workspace
@@ -82,6 +82,7 @@ def _delete_parts(workspace: Workspace, until: float) -> bool:
     with transaction.atomic():
         files = UploadFile.objects.filter(upload__workspace=workspace).values_list("blob", "text", "marks")
         loose.let_go({sha for row in files for sha in row})
+        loose.let_go(ImportFile.objects.filter(batch__workspace=workspace).values_list("blob", flat=True))
         name = workspace.name
         workspace.delete()
         record(None, Did.DELETED_WORKSPACE, target=f"{name}, for good")

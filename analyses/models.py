@@ -379,6 +379,49 @@ class ForeignCorpus(models.Model):
         return f"corpus of {self.run}"
 
 
+class Import(models.Model):
+    """Logs that were sent together, to become runs; a worker reads them. Its lease is as with uploads."""
+
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="imports")
+    key = models.CharField(max_length=24, unique=True, default=new_key)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True)  # every file is settled
+    lease_token = models.CharField(max_length=32, blank=True)
+    lease_expires_at = models.DateTimeField(null=True)
+
+    objects = CorpusQuerySet.as_manager()
+
+    class Meta:
+        indexes = [models.Index(fields=["finished_at", "lease_expires_at"], name="import_to_claim")]
+
+    def __str__(self) -> str:
+        return f"import {self.key}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("import-detail", args=[self.workspace.slug, self.key])
+
+
+class ImportFile(models.Model):
+    """One log: how far it is read, and what became of each run in it."""
+
+    batch = models.ForeignKey(Import, models.CASCADE, related_name="files")
+    position = models.PositiveIntegerField()
+    name = models.CharField(max_length=200)
+    size = models.PositiveBigIntegerField()
+    read = models.PositiveBigIntegerField(default=0)  # bytes, at the last look
+    blob = models.CharField(max_length=64, blank=True)  # its bytes, until it is settled
+    outcomes = models.JSONField(default=list)  # of each run in it, as trajectory/intake.py tells them
+    attempts = models.PositiveSmallIntegerField(default=0)  # times that a worker began to read it
+    settled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["position"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Call(Answered):
     """One LM invocation in the tree of a run. Times are seconds since the epoch."""
 

@@ -27,3 +27,11 @@ def process_upload(upload_id: int) -> None:
     from analyses.ingest import uploads
 
     uploads.process(upload_id)
+
+
+@shared_task(name="analyses.import_logs")
+def import_logs(import_id: int) -> None:
+    """Read logs that somebody sent, and make their runs."""
+    from analyses.trajectory import intake
+
+    intake.process(import_id)

@@ -52,6 +52,7 @@ urlpatterns = [
     path("w/<slug:workspace>/r/<str:key>/c/<int:call>/<int:cell>/output", tree.cell_output, name="cell-output"),
     path("w/<slug:workspace>/r/<str:key>/export/<str:format>", trajectories.run_export, name="run-export"),
     path("w/<slug:workspace>/runs/import", trajectories.run_import, name="run-import"),
+    path("w/<slug:workspace>/runs/import/<str:key>/", trajectories.import_detail, name="import-detail"),
     path("w/<slug:workspace>/corpora/", corpora.corpus_list, name="corpus-list"),
     path("w/<slug:workspace>/corpora/new", uploads.corpus_new, name="corpus-new"),
     path("w/<slug:workspace>/corpora/<str:key>/", corpora.corpus_detail, name="corpus-detail"),

@@ -30,6 +30,7 @@ from analyses.execution import Clients, execute
 from analyses.leases import Lease, Watch, claim, claim_orphan, expiry
 from analyses.models import Run, Status
 from analyses.recorder import Writer, close_rows
+from analyses.trajectory import intake
 from analyses.wakeups import wake_worker
 from rlm.endpoints import Endpoint
 from rlm.engine import Control
@@ -341,6 +342,7 @@ class Worker:
             self.take(pk)
         self._take_up_orphans()
         ingest.sweep()
+        intake.sweep()
         self.tidy()
 
     def tidy(self) -> None:

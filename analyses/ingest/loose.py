@@ -9,7 +9,18 @@ from django.db import models
 from django.utils import timezone
 
 from analyses import blobs, search
-from analyses.models import Call, Cell, CorpusVersion, Document, EarlierAnswer, LooseBlob, MessageBlob, Run, UploadFile
+from analyses.models import (
+    Call,
+    Cell,
+    CorpusVersion,
+    Document,
+    EarlierAnswer,
+    ImportFile,
+    LooseBlob,
+    MessageBlob,
+    Run,
+    UploadFile,
+)  # fmt: skip
 
 GRACE = 600  # seconds: what was put or let go of more recently stays, for somebody may be about to name it
 
@@ -17,6 +28,7 @@ NAMED_BY: tuple[tuple[type[models.Model], tuple[str, ...]], ...] = (
     (Document, ("original", "marks")),
     (CorpusVersion, ("text",)),
     (UploadFile, ("blob", "text", "marks")),
+    (ImportFile, ("blob",)),
     (Run, ("answer_blob", "archive")),
     (EarlierAnswer, ("answer_blob",)),
     (Call, ("answer_blob",)),

@@ -174,6 +174,8 @@ class LeaseLost(Exception):
 class Lease:
     """The right to work on an upload, renewed by a thread while it is held. Falsy if somebody else holds it."""
 
+    model: Any = Upload
+
     def __init__(self, upload_id: int) -> None:
         self.upload_id, self.token = upload_id, secrets.token_hex(16)
         self._end = threading.Event()
@@ -182,7 +184,7 @@ class Lease:
     def __enter__(self) -> Self:
         now = timezone.now()
         free = Q(lease_expires_at=None) | Q(lease_expires_at__lt=now)
-        unfinished = Upload.objects.filter(free, pk=self.upload_id, finished_at=None)
+        unfinished = self.model.objects.filter(free, pk=self.upload_id, finished_at=None)
         self.held = bool(
             unfinished.update(lease_token=self.token, lease_expires_at=now + datetime.timedelta(seconds=LEASE))
         )
@@ -191,7 +193,7 @@ class Lease:
         return self
 
     def _mine(self) -> Any:
-        return Upload.objects.filter(pk=self.upload_id, lease_token=self.token)
+        return self.model.objects.filter(pk=self.upload_id, lease_token=self.token)
 
     def _renew(self) -> None:
         try:

@@ -6,13 +6,14 @@ import datetime
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from analyses.trajectory.limits import LIMITS, ImportLimits, LogRefused
 
 UTC = datetime.UTC
+SEEN_EVERY = 1 << 20  # bytes
 EARLIEST, LATEST = 100_000_000.0, 7_258_118_400.0  # 1973 and 2200: what lies outside is no time
 # How the prompts of rlm, and of what came from it, repeat the question.
 ASKED = re.compile(
@@ -38,6 +39,7 @@ class Log:
     bad: int = 0
     cut: bool = False  # the last line is not whole
     notes: list[str] = field(default_factory=list)
+    seen: Callable[[int], None] = lambda at: None  # told now and then up to which byte it is read
 
     def check(self) -> None:
         """Refuse what no log can be, by its first bytes and its size."""
@@ -86,6 +88,8 @@ class Log:
                 else:
                     self.bad += 1
                     self.cut = not line.endswith(b"\n")
+            if (at + len(line)) // SEEN_EVERY != at // SEEN_EVERY:
+                self.seen(at + len(line))
             at += len(line)
 
     def at(self, offset: int) -> dict[str, Any]:

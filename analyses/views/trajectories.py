@@ -9,16 +9,15 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from analyses.models import Run
+from analyses.models import Import, Run
+from analyses.trajectory import intake
 from analyses.trajectory.exporting import EXPORTS, response
-from analyses.trajectory.importing import FORMATS, Outcome, import_file
+from analyses.trajectory.importing import FORMATS
 from analyses.trajectory.limits import LIMITS
 from workspaces import rates
 from workspaces.access import demand, membership
 from workspaces.audit import Did, record
 from workspaces.roles import May
-
-FILES_MOST = 50  # logs in one request
 
 
 @login_required
@@ -41,23 +40,37 @@ def run_export(request: HttpRequest, workspace: str, key: str, format: str) -> H
 @login_required
 @require_http_methods(["GET", "POST"])
 def run_import(request: HttpRequest, workspace: str) -> HttpResponse:
-    """Choose logs; then what became of each."""
+    """Choose logs. They are kept here, and read by a worker."""
     member = membership(request, workspace)
     demand(member, May.ASK)
-    outcomes: list[Outcome] = []
-    if request.method == "POST":
+    asked = request.method == "POST"
+    if asked and (files := request.FILES.getlist("logs")):
         if not rates.UPLOAD.spend(member.user_id):
             return rates.too_many(request)
-        for file in request.FILES.getlist("logs")[:FILES_MOST]:
-            outcomes += import_file(file, file.name or "log", member.workspace, member.user)  # type: ignore[arg-type]
-        if outcomes:
-            made = sum(outcome.run is not None for outcome in outcomes)
-            record(request, Did.IMPORTED, workspace=member.workspace, target=outcomes[0].file, runs=made)
-        left = len(request.FILES.getlist("logs")) - FILES_MOST
-        if left > 0:
-            outcomes.append(Outcome(f"{left} more", reason=f"At most {FILES_MOST} files are taken at a time."))
+        made = intake.start(member.workspace, member.user, files)  # type: ignore[arg-type]
+        record(request, Did.IMPORTED, workspace=member.workspace, target=files[0].name, files=len(files))
+        intake.wake(made)
+        return redirect(made)
     context = {
-        "workspace": member.workspace, "nav": "runs", "outcomes": outcomes, "asked": request.method == "POST",
-        "formats": FORMATS, "most_mb": LIMITS.file_bytes >> 20, "most_files": FILES_MOST,
+        "workspace": member.workspace, "nav": "runs", "asked": asked, "formats": FORMATS,
+        "most_mb": LIMITS.file_bytes >> 20, "most_files": intake.FILES_MOST,
     }  # fmt: skip
-    return render(request, "analyses/run_import.html", context)
+    return render(request, "analyses/run_import.html", context, status=422 if asked else 200)
+
+
+@login_required
+@require_safe
+def import_detail(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
+    """What became of each file, as it stands; the page asks again for the part that changes."""
+    member = membership(request, workspace)
+    made = get_object_or_404(Import.objects.visible_to(request.user), workspace=member.workspace_id, key=key)
+    made.workspace = member.workspace
+    files = list(made.files.all())
+    told = [outcome for file in files for outcome in file.outcomes]
+    keys = [outcome["run"] for outcome in told if "run" in outcome]
+    here = set(Run.objects.visible_to(request.user).filter(key__in=keys).values_list("key", flat=True))
+    for outcome in told:
+        outcome["here"] = outcome.get("run") in here
+    context = {"workspace": member.workspace, "nav": "runs", "made": made, "files": files, "runs": len(keys)}
+    part = request.headers.get("HX-Target") == "import"
+    return render(request, f"analyses/{'_import' if part else 'import_detail'}.html", context)

@@ -25,7 +25,7 @@ from django.utils import timezone
 
 from analyses.consumers import GONE
 from analyses.ingest import import_paths
-from analyses.models import Call, Cell, Run, Share, Status
+from analyses.models import Call, Cell, Import, Run, Share, Status
 from tests.workspaces.cast import Cast, make_cast, make_plain_run, make_user
 from workspaces.files import POLICY
 
@@ -127,6 +127,7 @@ RULES: dict[str, Rule] = {
     "tus-file": Rule(headers=TUS),  # HEAD, PATCH and DELETE: the tests of tus ask who may
     "run-export": see,
     "run-import": Rule(EDITORS, EDITORS),
+    "import-detail": see,
     "endpoint-list": see,
     "endpoint-new": Rule(ADMINS, ADMINS),
     "endpoint-edit": Rule(ADMINS, ADMINS),
@@ -275,6 +276,7 @@ def make_world() -> World:
         "upload": upload.key,
         "file": upload.files.first().pk,
         "format": "jsonl",
+        "import": Import.objects.create(workspace=cast.workspace, finished_at=timezone.now()).key,
         "endpoint_id": cast.workspace.model_endpoints.create(
             name=SECRET, base_url="http://127.0.0.1:9", root_model="m"
         ).pk,
@@ -287,6 +289,8 @@ def make_world() -> World:
 
 def key_of(world: World, name: str) -> dict[str, Any]:
     """A corpus and a run both call theirs `key`."""
+    if name == "import-detail":
+        return {"key": world.values["import"]}
     return {"key": world.run.corpus_version.corpus.key} if name.startswith(("corpus", "upload", "document")) else {}  # type: ignore[union-attr]
 
 

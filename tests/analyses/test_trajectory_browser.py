@@ -79,7 +79,7 @@ def test_import_page_has_no_fault_that_axe_finds() -> None:
     address = reverse("run-import", args=[workspace.slug])
     log = json.dumps({"run_id": "a", "event_type": "final_result", "result": 1}).encode() + b"\n"
     files = [SimpleUploadedFile("good.jsonl", log), SimpleUploadedFile(f"{'long' * 40}.jsonl", b"no log")]
-    response = client.post(address, {"logs": files})
+    response = client.post(address, {"logs": files}, follow=True)
     with chromium() as browser:
         for width in (1200, 360):
             page = browser.new_page(viewport={"width": width, "height": 900}, bypass_csp=True)
