@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from analyses.models import ENDED, Call, Cell, Run, Status
+from analyses.models import ENDED, Call, Cell, EarlierAnswer, Run, Status
 
-R = TypeVar("R", Call, Cell)
+R = TypeVar("R", Call, Cell, EarlierAnswer)
 COUNTED = (Cell.Kind.CODE, Cell.Kind.TOOL)
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
 AT_ONCE = 400  # numbers in one query
@@ -17,7 +17,10 @@ def copy_row(row: R, run: Run, **changes: Any) -> R:
     """A row that is not saved yet, with everything that the other holds but its places in tables."""
     values = {f.attname: getattr(row, f.attname) for f in row._meta.concrete_fields if not f.primary_key}
     values |= {"run_id": run.pk} | changes
-    values |= {"parent_id": None} if isinstance(row, Call) else {"call_id": None}
+    if isinstance(row, Call):
+        values["parent_id"] = None
+    elif isinstance(row, Cell):
+        values["call_id"] = None
     return type(row)(**values)
 
 

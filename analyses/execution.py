@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from analyses import endpoints, forking, ingest, leases, recordings
+from analyses import endpoints, forking, ingest, leases, models, recordings
 from analyses.blobs import BlobMissing
 from analyses.live import LiveRun, redis_of_loop
 from analyses.models import Run, Status
@@ -19,7 +19,7 @@ from analyses.recorder import LeaseLost, LetGo, RunRecord, Writer
 from analyses.texts import Unkept
 from rlm.client import ModelClient
 from rlm.endpoints import Endpoint
-from rlm.engine import Control, Recording, Released, RunResult, RunSpec, solve
+from rlm.engine import Control, FollowUp, Recording, Released, RunResult, RunSpec, WarmRepl, solve
 from rlm.events import Usage
 from rlm.guard import AddressRefused, guarded_client, judged_url
 from rlm.limits import Limits
@@ -73,14 +73,20 @@ async def execute(
     live: bool = True,
     tap: Callable[[Any], None] | None = None,
     elsewhere: Callable[[str], bool] = lambda reason: False,
-) -> None:
+    warm: WarmRepl | None = None,
+    keep_warm: bool = False,
+) -> WarmRepl | None:
     """Execute a run whose lease this process holds, to its end, and write that end.
+
+    ``warm``: the root's REPL, where this process has kept it. ``keep_warm``: keep it; the caller gets it, and closes it.
 
     Never raises for what the run does; a lost lease ends it here without a further word, for another worker
     has it now. A run that has rows is taken up where they end. ``endpoint`` stands in for the run's own where the
     operator gave one on the command line. ``elsewhere`` is told, in a thread, why no sandbox is to be had here, and says
     whether another worker may have one.
     """
+    result: RunResult | LetGo | None = None
+    kept: WarmRepl | None = None
     try:
         lost = ""
         if run.fork and not run.calls:
@@ -89,16 +95,17 @@ async def execute(
             except forking.ForkLost as error:
                 lost = str(error)
         record = RunRecord(run, writer, live=LiveRun(run.pk) if live else None, tap=tap)
-        result: RunResult | LetGo
         taken_up = bool(run.calls)
         try:
             if lost:
                 await record.finish(_failed(lost))
-                return
+                return None
             recording = await asyncio.to_thread(_take_up, run, record) if taken_up else None
             if recording is not None and record.live:
                 await record.live.reset()
-            result = await _solve(run, record, pool, clients, control, endpoint, recording)
+            result = await _solve(
+                run, record, pool, clients, control, endpoint, recording, warm=warm, keep_warm=keep_warm
+            )
         except BlobMissing as error:
             result = _failed(f"This run cannot be taken up again: a part of its record is gone ({error}).")
         except Released:
@@ -111,11 +118,17 @@ async def execute(
             else:
                 result = _failed(str(error))
         await record.finish(result)
+        kept = result.warm if isinstance(result, RunResult) else None
     except Unkept as error:
         log.warning("run %s rests: %s", run.pk, error)
         await asyncio.to_thread(_rest, run, str(error))
     except LeaseLost:
         log.warning("run %s: its lease is held elsewhere now; this worker lets go", run.pk)
+    finally:
+        for one in (warm, result.warm if isinstance(result, RunResult) else None):
+            if one is not None and (kept is None or one.jail is not kept.jail):
+                await one.close()
+    return kept
 
 
 def _begin_fork(run: Run) -> None:
@@ -130,11 +143,13 @@ def _take_up(run: Run, record: RunRecord) -> Recording:
     """Read what is recorded of a run, and note that it goes on now. Raises LeaseLost, BlobMissing."""
     try:
         record.take_up()
+        worked = recordings.seconds_uncounted(run)
         recording = recordings.recording_of(run)
-        run.seconds, run.resumed_at = recording.seconds, timezone.now()
+        run.seconds, run.resumed_at = run.seconds + worked, timezone.now()
         fields = {"seconds": run.seconds, "resumed_at": run.resumed_at}
         if not Run.objects.filter(pk=run.pk, lease_token=run.lease_token).update(**fields):
             raise LeaseLost(f"run {run.pk} is held by another worker")
+        record.has_worked(worked)
         return recording
     finally:
         connection.close()
@@ -148,9 +163,12 @@ async def _solve(
     control: Control,
     endpoint: Endpoint | None,
     recording: Recording | None,
+    *,
+    warm: WarmRepl | None,
+    keep_warm: bool,
 ) -> RunResult:
     try:
-        chosen, context = await asyncio.to_thread(_read, run, endpoint)
+        chosen, context, follow_ups = await asyncio.to_thread(_read, run, endpoint)
         if isinstance(chosen, endpoints.GuardedEndpoint):
             await judged_url(chosen.base_url, settings.ENDPOINT_HOSTS)  # a sentence now, not five failed tries later
         spec = RunSpec(
@@ -159,11 +177,14 @@ async def _solve(
             root_model=run.root_model,
             child_model=run.child_model,
             dialect=run.dialect,
-            limits=Limits.of(run.limits),
+            limits=Limits.of(follow_ups[-1].limits if follow_ups else run.limits),
             seed=run.seed,
             has_corpus=run.corpus_version_id is not None,
+            follow_ups=tuple(FollowUp(one.question, one.after_cell) for one in follow_ups),
             run_key=run.key,
         )
+        if warm is not None and (not follow_ups or warm.turn != follow_ups[-1].after_cell):
+            warm = None  # more has been done since, elsewhere
         return await solve(
             spec,
             context=context,
@@ -172,6 +193,8 @@ async def _solve(
             emit=record,
             control=control,
             record=recording,
+            warm=warm,
+            keep_warm=keep_warm,
         )
     except (LeaseLost, Released, Unkept, SandboxUnavailable):
         raise
@@ -196,13 +219,17 @@ def _sentence(error: Exception) -> str:
     return f"{said[:1].upper()}{said[1:]}{'' if said.endswith('.') else '.'}"
 
 
-def _read(run: Run, endpoint: Endpoint | None) -> tuple[Endpoint, Value]:
-    """What the run's rows name: its endpoint, unless one was given, and its context. In a thread: this reads."""
+def _read(run: Run, endpoint: Endpoint | None) -> tuple[Endpoint, Value, list[models.FollowUp]]:
+    """What the run's rows name: its endpoint, unless one was given, its context, and what was asked further.
+
+    In a thread: this reads.
+    """
     try:
         chosen = endpoint or endpoints.get(run.endpoint, run.workspace)
+        follow_ups = list(run.follow_up_set.order_by("number"))
         if run.corpus_version is None:
-            return chosen, Value.of(run.question)
-        return chosen, ingest.context_of(run.corpus_version)
+            return chosen, Value.of(run.question), follow_ups
+        return chosen, ingest.context_of(run.corpus_version), follow_ups
     finally:
         connection.close()  # the thread is the loop's, not a request's: nobody else would
 

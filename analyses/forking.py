@@ -15,13 +15,14 @@ from django.db import connection, transaction
 from django.db.models import Count, Q
 
 from analyses import copying
-from analyses.models import ENDED, Call, Cell, Run, Status
+from analyses.models import ENDED, Call, Cell, EarlierAnswer, FollowUp, Run, Status
 from analyses.recorder import LeaseLost
 from analyses.texts import answer_of
 from rlm.recording import Reusable
 from rlm.spec import Outcome
 
 EDIT, AGAIN, RETRY = "edit", "again", "retry"
+Row = Call | Cell | FollowUp | EarlierAnswer
 RUN_WIDE = "The run's limit"  # how the reason of a call begins that a limit of its run ended
 
 _COLUMNS = ("pk", "number", "parent_number", "parent_cell", "depth", "kind", "identity", "model", "status", "reason")
@@ -142,10 +143,13 @@ def begin(run: Run) -> None:
         raise ForkLost("The run that this one was forked from has been deleted before it began.")
     plan = Plan(source, run.fork, run)
     now = time.time()
-    rows = [*_going_on(run, plan, now), *_kept(run, plan, now)]
+    rows: list[Row] = [*_going_on(run, plan, now), *_kept(run, plan, now), *_further(run, plan)]
     rows.sort(key=lambda row: row.born)  # of the other run: parents first, as they began
     for seq, row in enumerate(rows, run.seq + 1):
-        row.born = row.seq = seq
+        row.born = seq
+        if isinstance(row, Call | Cell):
+            row.seq = seq
+    follow_ups = [row for row in rows if isinstance(row, FollowUp)]
     calls = [row for row in rows if isinstance(row, Call)]
     cells = [row for row in rows if isinstance(row, Cell)]
     taken_over: list[Call | Cell] = [row for row in calls if row.reused_at is not None]
@@ -153,6 +157,7 @@ def begin(run: Run) -> None:
         "seq": run.seq + len(rows),
         "calls": len(calls),
         "cells": sum(cell.kind in copying.COUNTED for cell in cells),
+        "follow_ups": len(follow_ups),
         "depth": max(call.depth for call in calls),
         "failed_calls": sum(copying.has_failed(call) for call in calls),
         "reused": copying.added({}, [*taken_over, *cells]),
@@ -161,6 +166,8 @@ def begin(run: Run) -> None:
         if not Run.objects.filter(pk=run.pk, lease_token=run.lease_token, calls=0).update(**fields):
             raise LeaseLost(f"run {run.pk} is held by another worker")
         insert(calls, cells)
+        FollowUp.objects.bulk_create(follow_ups)
+        EarlierAnswer.objects.bulk_create(row for row in rows if isinstance(row, EarlierAnswer))
     for name, value in fields.items():
         setattr(run, name, value)
 
@@ -179,6 +186,16 @@ def insert(calls: Iterable[Call], cells: Iterable[Cell]) -> None:
     for cell in ready:
         cell.call_id = keys[cell.call_number]
     Cell.objects.bulk_create(ready, batch_size=500)
+
+
+def _further(run: Run, plan: Plan) -> Iterable[FollowUp | EarlierAnswer]:
+    """The follow-ups that the root call had been asked before the cut, and the answers before them."""
+    for follow_up in FollowUp.objects.filter(run=plan.source, after_cell__lt=plan.open[1]):
+        yield FollowUp(
+            run=run, number=follow_up.number, question=follow_up.question, asked_by=run.created_by,
+            asked_at=run.created_at, after_cell=follow_up.after_cell, limits=run.limits, born=follow_up.born,
+        )  # fmt: skip
+        yield copying.copy_row(EarlierAnswer.objects.get(run=plan.source, number=follow_up.number - 1), run)
 
 
 def _kept(run: Run, plan: Plan, now: float) -> list[Call | Cell]:

@@ -14,10 +14,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import BooleanField, ExpressionWrapper, F, Q
 from django.db.models.functions import Coalesce, Now
 
-from analyses.models import Run, Status
+from analyses.models import ENDED, Call, FollowUp, Run, Status
+from analyses.texts import NO_ANSWER
 
 log = logging.getLogger(__name__)
 
@@ -49,19 +51,41 @@ def lease_of(run_id: int) -> Lease | None:
     return next((Lease(*row) for row in rows.values_list("pk", "lease_token", "lease_expires_at")), None)
 
 
-def claim(run_id: int, token: str, sandbox: dict[str, Any]) -> Run | None:
-    """Take the lease of a queued run by one conditional update; None where somebody else was first."""
-    taken = Run.objects.filter(pk=run_id, status=Status.QUEUED, lease_token="").update(
+@transaction.atomic
+def claim(run_id: int, token: str, sandbox: dict[str, Any], worker: str = "") -> Run | None:
+    """Take the lease of a queued run by one conditional update; None where somebody else was first.
+
+    ``worker``: who asks. A follow-up is left for a few seconds to the one that holds its run's REPL.
+    """
+    ours = Q(warm_worker__in=["", worker]) | Q(warm_until__lt=Now())
+    taken = Run.objects.filter(ours, pk=run_id, status=Status.QUEUED, lease_token="").update(
         status=Status.RUNNING,
         lease_token=token,
         lease_expires_at=expiry(),
         started_at=Coalesce(F("started_at"), Now()),
         sandbox=sandbox,
+        warm_worker="",
+        warm_until=None,
         seq=F("seq") + 1,
     )
     if not taken:
         return None
-    return Run.objects.select_related("corpus_version__corpus").get(pk=run_id)
+    run = Run.objects.select_related("corpus_version__corpus").get(pk=run_id)
+    if (follow_up := run.newest_follow_up()) is not None:
+        _reopen_root(run, follow_up)
+    return run
+
+
+def _reopen_root(run: Run, follow_up: FollowUp) -> None:
+    """The root call goes on with the follow-up; what it had answered stands in the earlier answers."""
+    root = Call.objects.filter(run=run, number=1, status__in=ENDED, seq__lt=follow_up.born).first()
+    if root is None:
+        return  # it has gone on with it before
+    if root.status in (Status.FAILED, Status.LIMIT):
+        run.failed_calls -= 1
+        run.save(update_fields=["failed_calls"])
+    fields = {"status": Status.RUNNING, "reason": "", "finished_at": None, "seq": run.seq}
+    Call.objects.filter(pk=root.pk).update(**fields | NO_ANSWER)
 
 
 def claim_orphan(lease: Lease, token: str, sandbox: dict[str, Any]) -> Run | None:

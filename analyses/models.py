@@ -313,6 +313,10 @@ class Run(Answered):
     def archived(self) -> bool:
         return bool(self.archive)
 
+    def newest_follow_up(self) -> FollowUp | None:
+        """What the run answers now, or answered last; None: its own question."""
+        return self.follow_up_set.order_by("-number").first() if self.follow_ups else None
+
 
 class FollowUp(models.Model):
     """A further question of a run: a new turn of its root call. The run's limits hold for it anew; the totals add up."""
@@ -334,8 +338,7 @@ class FollowUp(models.Model):
     cost = models.FloatField(null=True, default=0.0)
     seconds = models.FloatField(default=0.0)
 
-    born = models.PositiveBigIntegerField()
-    seq = models.PositiveBigIntegerField()
+    born = models.PositiveBigIntegerField()  # seq of its insert
 
     class Meta:
         ordering = ["number"]
@@ -355,7 +358,6 @@ class EarlierAnswer(Answered):
     finished_at = models.DateTimeField(null=True)
 
     born = models.PositiveBigIntegerField()
-    seq = models.PositiveBigIntegerField()
 
     class Meta:
         ordering = ["number"]

@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from analyses import copying, outage
 from analyses.live import LiveRun, left_over
-from analyses.models import ENDED, Call, Cell, Run, Status
+from analyses.models import ENDED, Call, Cell, FollowUp, Run, Status
 from analyses.texts import Unkept, bounded_answer, clean, clean_json, stored_messages, stored_output
 from rlm import events
 from rlm.engine import RunResult
@@ -73,6 +73,8 @@ class RunRecord:
         self._born: list[Call | Cell] = []  # in the order of their events: parents first
         self._changed: dict[tuple[type, int, int], tuple[Call | Cell, set[str]]] = {}
         self._run_fields: set[str] = set()
+        self._follow_up: FollowUp | None = None  # the question that is being answered, if it is not the run's own
+        self._follow_up_fields: set[str] = set()
         self._over: list[tuple[int, int, Iterable[str]]] = []  # live texts that rows now hold
         self._seq = run.seq
         self._begun = time.monotonic()
@@ -128,6 +130,7 @@ class RunRecord:
 
     def take_up(self) -> None:
         """Go on with the rows that are there: those of open calls, and their cells that are not over."""
+        self._follow_up = self.run.newest_follow_up()
         self._calls = {call.number: call for call in Call.objects.filter(run=self.run).exclude(status__in=ENDED)}
         # A request that was cut off goes out once more, if it was the newest turn of its call.
         cells = Cell.objects.filter(Q(status__in=OPEN_CELLS) | Q(replied_at=None), run=self.run)
@@ -140,6 +143,12 @@ class RunRecord:
         for cell in self._cells.values():
             if cell.status == Cell.Status.STOPPED:
                 self._set(cell, status=Cell.Status.WRITING, ended_at=None)
+
+    def has_worked(self, seconds: float) -> None:
+        """Count time that passed before this process took the run up, for the question that is being answered."""
+        if self._follow_up is not None:
+            self._follow_up.seconds += seconds
+            FollowUp.objects.filter(pk=self._follow_up.pk).update(seconds=self._follow_up.seconds)
 
     # — on the writer's thread: memory first —
 
@@ -186,11 +195,13 @@ class RunRecord:
         key = (type(row), row.number, row.call_number if isinstance(row, Cell) else 0)
         self._changed.setdefault(key, (row, set()))[1].update(fields)
 
-    def _add(self, row: Call | Cell | Run, usage: events.Usage, *names: str) -> None:
+    def _add(self, row: Call | Cell | Run | FollowUp, usage: events.Usage, *names: str) -> None:
         fields: dict[str, Any] = {name: getattr(row, name) + getattr(usage, name) for name in names}
         fields["cost"] = None if row.cost is None or usage.cost is None else row.cost + usage.cost
         if isinstance(row, Run):
             self._set_run(**fields)
+        elif isinstance(row, FollowUp):
+            self._set_follow_up(**fields)
         else:
             self._set(row, **fields)
 
@@ -198,6 +209,12 @@ class RunRecord:
         for name, value in fields.items():
             setattr(self.run, name, value)
         self._run_fields.update(fields)
+
+    def _set_follow_up(self, **fields: Any) -> None:
+        assert self._follow_up is not None
+        for name, value in fields.items():
+            setattr(self._follow_up, name, value)
+        self._follow_up_fields.update(fields)
 
     def _call_queued(self, event: events.CallQueued) -> None:
         call = Call(
@@ -224,6 +241,8 @@ class RunRecord:
         self._calls[event.call] = call
         self._born.append(call)
         self._set_run(calls=self.run.calls + 1, depth=max(self.run.depth, event.depth))
+        if self._follow_up is not None:
+            self._set_follow_up(calls=self._follow_up.calls + 1)
         if event.parent is not None and event.cell is not None:
             cell = self._cell_of(event.parent, event.cell)
             self._set(cell, children_total=cell.children_total + 1)
@@ -298,6 +317,8 @@ class RunRecord:
         self._spent(call, cell, event.usage, event.time)
         if runs_code:
             self._set_run(cells=self.run.cells + 1)
+            if self._follow_up is not None:
+                self._set_follow_up(cells=self._follow_up.cells + 1)
         self._over.append((event.call, event.cell, ("reply", "reasoning")))
 
     def _spent(self, call: Call, cell: Cell, usage: events.Usage, now: float) -> None:
@@ -307,6 +328,8 @@ class RunRecord:
         self._add(call, usage, *tokens, "reasoning_tokens")
         self._set(call, model_seconds=call.model_seconds + max(0.0, now - cell.started_at))
         self._add(self.run, usage, *tokens)
+        if self._follow_up is not None:
+            self._add(self._follow_up, usage, *tokens)
 
     def _reply_cut(self, event: events.ReplyCut) -> None:
         call, cell = self._calls[event.call], self._cells.pop((event.call, event.cell))
@@ -370,13 +393,16 @@ class RunRecord:
 
     def _run_finished(self, result: RunResult) -> None:
         answer = bounded_answer(result.answer, result.answer_name)  # first: it may not be kept
+        worked = time.monotonic() - self._begun  # whatever became of the clock meanwhile
         self._close_rows(result)
+        if self._follow_up is not None:
+            self._set_follow_up(seconds=self._follow_up.seconds + worked)
         self._set_run(
             status=result.status,
             reason=clean(result.reason),
             partial=result.partial,
             finished_at=timezone.now(),
-            seconds=self.run.seconds + time.monotonic() - self._begun,  # whatever became of the clock meanwhile
+            seconds=self.run.seconds + worked,
             lease_token="",
             lease_expires_at=None,
             **answer,
@@ -410,6 +436,9 @@ class RunRecord:
         fields = {name: getattr(self.run, name) for name in self._run_fields} | {"seq": seq}
         if not Run.objects.filter(pk=self.run.pk, lease_token=self.token).update(**fields):
             raise LeaseLost(f"run {self.run.pk} is held by another worker")
+        if self._follow_up is not None and self._follow_up_fields:
+            fields = {name: getattr(self._follow_up, name) for name in self._follow_up_fields}
+            FollowUp.objects.filter(pk=self._follow_up.pk).update(**fields)
         calls = [row for row in self._born if isinstance(row, Call)]
         born: dict[int, int] = {}
         for depth in sorted({call.depth for call in calls}):
@@ -447,6 +476,7 @@ class RunRecord:
         self._born.clear()
         self._changed.clear()
         self._run_fields.clear()
+        self._follow_up_fields.clear()
         return over
 
 

@@ -30,17 +30,21 @@ def recording_of(run: Run) -> Recording:
             calls[cell.call_number].cells[cell.number] = _cell(cell, read)
     if "instruction" in run.fork and (forked := calls.get(int(run.fork["call"]))) and forked.parent is not None:
         calls[forked.number] = replace(forked, instruction=str(run.fork["instruction"]))
-    known_cost = Cell.objects.filter(run=run, reused=False).aggregate(sum=Sum("cost"))["sum"] or 0.0
+    follow_up = run.newest_follow_up()
+    used = follow_up or run  # each question has the limits anew
+    cells = Cell.objects.filter(run=run, reused=False, born__gt=follow_up.born if follow_up else 0)
+    known_cost = cells.aggregate(sum=Sum("cost"))["sum"] or 0.0
     return Recording(
         calls.values(),
-        usage=Usage(run.prompt_tokens, run.completion_tokens, run.cached_tokens, cost=run.cost),
+        usage=Usage(used.prompt_tokens, used.completion_tokens, used.cached_tokens, cost=used.cost),
         known_cost=known_cost,
-        seconds=seconds_at_work(run),
-        cells=run.cells,
+        seconds=used.seconds + seconds_uncounted(run),
+        cells=used.cells,
         depth=run.depth,
         clean=clean,
         notes=files_of(Cell.objects.filter(run=run)) if run.strategy == "codeact_files" else (),
         reusable=_reusable(run, {row.identity for row in rows}),
+        calls_before=len(calls) - follow_up.calls - 1 if follow_up else 0,
     )
 
 
@@ -60,16 +64,19 @@ def files_of(cells: QuerySet[Cell]) -> list[tuple[str, str]]:
     return [(name, text) for name, text in found]
 
 
-def seconds_at_work(run: Run) -> float:
-    """How long the run has been at work; the time from its last written moment until somebody took it up is not work."""
+def seconds_uncounted(run: Run) -> float:
+    """How long the run has been at work since that was written down last.
+
+    The time from its last written moment until somebody took it up is not work.
+    """
     since = run.resumed_at or run.started_at
     if since is None:
-        return run.seconds
+        return 0.0
     begun = since.timestamp()
     calls = Call.objects.filter(run=run).aggregate(a=Max("queued_at"), b=Max("started_at"), c=Max("finished_at"))
     cells = Cell.objects.filter(run=run).aggregate(d=Max("started_at"), e=Max("replied_at"), f=Max("ended_at"))
     last = max([moment for moment in (calls | cells).values() if moment is not None], default=begun)
-    return run.seconds + max(0.0, last - begun)
+    return max(0.0, last - begun)
 
 
 def _call(row: Call) -> RecordedCall:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from analyses import blobs
-from analyses.models import Call, Run
+from analyses.models import Answered
 from rlm.events import Message
 from sandbox.values import Value
 
@@ -105,6 +105,10 @@ def stored_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return kept
 
 
+ANSWER_COLUMNS = [field.name for field in Answered._meta.fields]
+NO_ANSWER = {field.name: field.get_default() for field in Answered._meta.fields}
+
+
 def bounded_answer(value: Value | None, name: str) -> dict[str, Any]:
     """The answer's columns of a Run or Call row: the whole value, and what of it a page shows (all, or cut)."""
     if value is None:
@@ -123,7 +127,7 @@ def bounded_answer(value: Value | None, name: str) -> dict[str, Any]:
     }
 
 
-def answer_of(row: Run | Call) -> Value | None:
+def answer_of(row: Answered) -> Value | None:
     """The whole answer of a run or call as it was returned; None where there is none."""
     if row.answer_value:
         return Value.load(bytes(row.answer_value))

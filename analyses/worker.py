@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from django.conf import settings
@@ -32,12 +33,14 @@ from analyses.models import Run, Status
 from analyses.recorder import Writer, close_rows
 from analyses.trajectory import intake
 from analyses.wakeups import wake_worker
+from analyses.warmth import Warmth
 from rlm.endpoints import Endpoint
-from rlm.engine import Control
+from rlm.engine import Control, WarmRepl
 from sandbox import JailPool, SandboxUnavailable
 from sandbox.extraction import probe_extraction
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LOOK_SECONDS = 0.5  # between two looks at stop requests
 SWEEP_SECONDS = 10.0
@@ -80,6 +83,7 @@ class Worker:
         self._closing = threading.Event()
         self._writer = Writer()
         self._clients = Clients()
+        self._warmth = Warmth()
         self._tidier: threading.Thread | None = None
         # A lease is short in tests alone: then there is less to wait for, too.
         self._sweep_seconds = min(SWEEP_SECONDS, settings.LEASE_SECONDS / 2)
@@ -123,6 +127,8 @@ class Worker:
                 one.control.stop, "The worker was shut down. Everything so far is kept; ask again to go on."
             )
         end = time.monotonic() + SHUT_DOWN_SECONDS
+        with contextlib.suppress(DatabaseError):
+            self._warmth.close()  # the jails end with their pool
 
         def left(least: float) -> float:
             return max(least, end - time.monotonic())
@@ -179,7 +185,7 @@ class Worker:
             if orphan is not None:
                 run = claim_orphan(orphan, token, self.sandbox)
             else:
-                run = claim(run_id, token, self.sandbox)
+                run = claim(run_id, token, self.sandbox, self._warmth.worker)
         finally:
             if run is None:
                 with self._lock:
@@ -192,8 +198,9 @@ class Worker:
     async def _execute(
         self, run: Run, held: _Held, endpoint: Endpoint | None, tap: Callable[[Any], None] | None
     ) -> None:
+        warm = None
         try:
-            await execute(
+            warm = await execute(
                 run,
                 pool=self._pool,
                 clients=self._clients,
@@ -203,12 +210,21 @@ class Worker:
                 live=self._live,
                 tap=tap,
                 elsewhere=self._elsewhere,
+                warm=self._warmth.take(run.pk),
+                keep_warm=self._serving and settings.WARM_SECONDS > 0,
             )
         except Exception:
             log.exception("run %s could not be recorded to its end", run.pk)
         finally:
             with self._lock:
                 self._held.pop(run.pk, None)
+        if warm is not None:
+            await self._cool(await asyncio.to_thread(_with_rows, self._warmth.keep, run, warm))
+
+    async def _cool(self, repls: list[WarmRepl]) -> None:
+        """End REPLs that are kept no longer."""
+        for repl in repls:
+            await repl.close()
 
     # — the keeper's thread —
 
@@ -221,6 +237,7 @@ class Worker:
             now = time.monotonic()
             try:
                 self._look(renew=now >= next_renewal)
+                self._look_at_warm()
                 if now >= next_renewal:
                     next_renewal = now + settings.LEASE_SECONDS / 4
                 if self._serving and now >= next_sweep:
@@ -318,6 +335,14 @@ class Worker:
             if renew:
                 Run.objects.filter(pk=pk, lease_token=token).update(lease_expires_at=expiry())
 
+    def _look_at_warm(self) -> None:
+        """Go on with runs whose REPL waits here, let go of REPLs that are too old or whose run is gone."""
+        wanted, gone = self._warmth.look()
+        if gone:
+            asyncio.run_coroutine_threadsafe(self._cool(gone), self._loop)
+        for pk in wanted:
+            self.take(pk)
+
     def _heed_pause(self, held: _Held, wanted: bool) -> None:
         """Let no more requests out; once none is under way, let go of the run: its jail is not held for days."""
         control = held.control
@@ -388,6 +413,14 @@ class Worker:
                 say(client, key)
         except (RedisError, OSError) as error:
             outage.REDIS.met(error)
+
+
+def _with_rows(do: Callable[..., T], *given: Any) -> T:
+    """In a thread of the loop's: nobody else would give its connection back."""
+    try:
+        return do(*given)
+    finally:
+        connection.close()
 
 
 def _tidy() -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from rlm.run import Run
 
 
+LEAST_AGAIN = 0.2  # seconds that a cell which was interrupted gets when it runs again
+
+
 class CellCall(Call):
     """The base of the strategies that run cells."""
 
@@ -130,6 +133,11 @@ class CellCall(Call):
             self._ran += 1
             self.has_something = True
             task = asyncio.create_task(repl.run(code, cell, on_output=on_output, on_waiting=on_waiting))
+            if recorded is not None and told and recorded.was_interrupted:  # not for longer than it had then
+                again = asyncio.get_running_loop().call_later(
+                    max(LEAST_AGAIN, recorded.seconds), repl.interrupt, "time"
+                )
+                task.add_done_callback(lambda _: again.cancel())
             result = await asyncio.shield(task)
         except SandboxUnavailable:
             raise  # the cell runs where there is one

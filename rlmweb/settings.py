@@ -368,6 +368,8 @@ SANDBOX_BACKEND = env.choice("RLMWEB_SANDBOX", "firejail", "firejail", "bubblewr
 SANDBOX_PREFIX = env.text("RLMWEB_SANDBOX_PREFIX", like="/.+", hint="a path that begins with /") or None
 SANDBOX_SPARE = env.number("RLMWEB_SANDBOX_SPARE", 1, most=20)
 RUNS_AT_ONCE = env.number("RLMWEB_RUNS_AT_ONCE", 50, least=1, most=1000)
+WARM_SECONDS = env.number("RLMWEB_WARM_SECONDS", 600, most=86_400)
+WARM_MEMORY_MB = env.number("RLMWEB_WARM_MEMORY_MB", 1024, most=1 << 20)
 LEASE_SECONDS = env.number("RLMWEB_LEASE_SECONDS", 20, least=3, most=3_600)
 
 # — the rest —
