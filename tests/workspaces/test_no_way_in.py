@@ -15,10 +15,12 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
+from analyses.trajectory.exporting import EXPORTS
 from rlmweb.origin import allowed
 from tests.analyses.test_routes import RULED, World, key_of, make_world
 from tests.workspaces.cast import PASSWORD, Cast, make_cast, make_user
 from workspaces import actions
+from workspaces.files import POLICY
 from workspaces.models import Invitation, Member, User, Workspace
 from workspaces.retention import prune_sessions
 
@@ -322,3 +324,41 @@ def test_sessions_that_are_over_go(cast: Cast) -> None:
     Session.objects.filter(pk=over.session.session_key).update(expire_date=timezone.now() - timedelta(days=1))
     assert prune_sessions(at_once=1) == 1
     assert [session.pk for session in Session.objects.all()] == [kept.session.session_key]
+
+
+# — what is served —
+
+
+def test_every_page_forbids_scripts_and_styles_that_are_not_ours(db: None) -> None:
+    cache.clear()
+    world: World = make_world()
+    for name in RULED:
+        for who in ("alice", "anonymous"):
+            response = world.clients[who].get(world.path(name, **key_of(world, name)))
+            for close in response._resource_closers:  # type: ignore[attr-defined]
+                close()
+            policy = response.headers["Content-Security-Policy"]
+            assert "unsafe" not in policy, name
+            assert "default-src 'none'" in policy or "default-src 'self'" in policy, name
+            assert "object-src 'none'" in policy or "default-src 'none'" in policy, name
+            assert "frame-ancestors 'none'" in policy, name
+            assert response.headers["X-Content-Type-Options"] == "nosniff", name
+            assert response.headers["X-Frame-Options"] == "DENY", name
+
+
+def test_every_export_is_a_download_that_cannot_act_as_a_page(db: None) -> None:
+    cache.clear()
+    world: World = make_world()
+    for name in EXPORTS:
+        for path in (world.path("run-export", format=name), world.path("share-export", format=name)):
+            response = world.clients["alice"].get(path)
+            assert response.status_code == 200, path
+            assert response.headers["Content-Disposition"].startswith("attachment"), path
+            assert response.headers["Content-Security-Policy"] == POLICY, path
+
+
+def test_cookies_are_not_for_scripts_and_not_for_other_sites(cast: Cast) -> None:
+    client = Client()
+    response = client.post("/accounts/login/", {"login": "ed@example.com", "password": PASSWORD})
+    session = response.cookies["sessionid"]
+    assert (session["httponly"], session["samesite"]) == (True, "Lax")
