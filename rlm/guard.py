@@ -61,8 +61,9 @@ async def judged(host: str, port: int, allowed: Iterable[str] = ()) -> list[str]
     if host.lower() not in allowed:
         for address in addresses:
             if not is_public(address):
+                where = f"{host} is" if host == address else f"{host} is at {address},"
                 raise AddressRefused(
-                    f"{host} is at {address}, an address of this host's own network. "
+                    f"{where} an address of this host's own network. "
                     "The operator can allow it in RLMWEB_ENDPOINT_HOSTS."
                 )
     return addresses

@@ -195,6 +195,7 @@ EMAIL_URL = env.url("EMAIL_URL", schemes=("smtp", "smtps"))
 ACCOUNT_EMAIL_VERIFICATION = env.choice(
     "RLMWEB_EMAIL_VERIFICATION", "optional" if EMAIL_URL else "none", "mandatory", "optional", "none"
 )
+ACCOUNT_EMAIL_NOTIFICATIONS = bool(EMAIL_URL)  # of a changed password, a new second factor, another address
 MFA_ALLOW_UNVERIFIED_EMAIL = ACCOUNT_EMAIL_VERIFICATION != "mandatory"  # such an instance may have no mail at all
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS  # browsers themselves allow passkeys over http on localhost alone
 SIGNUP_OPEN = env.flag("RLMWEB_SIGNUP", True)
