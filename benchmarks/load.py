@@ -28,6 +28,7 @@ PATHS = (
     "runs/?page=100",
     "runs/?status=failed",
     "runs/?who=me",
+    "runs/?who=7",
     "runs/?q=light+7",
     "corpora/",
     "corpora/?who=me",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,6 +24,7 @@ from workspaces.models import Member
 from workspaces.roles import May, may
 
 PAGE = 50
+PEOPLE = 500
 # Of a filter's name, the statuses it shows: people ask what is under way, not whether it waits or runs.
 FILTERS = {
     "running": (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.PAUSED),
@@ -62,14 +65,15 @@ def run_list(request: HttpRequest, workspace: str) -> HttpResponse:
     member = membership(request, workspace)
     chosen = {
         "status": request.GET.get("status", "") if request.GET.get("status") in FILTERS else "",
-        "who": "me" if request.GET.get("who") == "me" else "",
+        "who": _who(request.GET.get("who", ""), member),
         "q": request.GET.get("q", "").replace("\0", "").strip()[:200],
     }
+    who = chosen["who"]
     runs = listed(member)
     if chosen["status"]:
         runs = runs.filter(status__in=FILTERS[chosen["status"]])
-    if chosen["who"]:
-        runs = runs.filter(created_by=member.user_id)
+    if who:
+        runs = runs.filter(created_by=member.user_id if who == "me" else int(who))
     if query := chosen["q"]:
         number = query.removeprefix("#")
         by_number = Q(number=int(number)) if number.isdecimal() and len(number) < 10 else Q()
@@ -87,14 +91,31 @@ def run_list(request: HttpRequest, workspace: str) -> HttpResponse:
             for name, words in (("", "All"), ("running", "Running"), ("done", "Done"), ("failed", "Failed"),
                                 ("limit", "At a limit"), ("stopped", "Stopped"))
         ],
-        "mine": address(chosen, who="" if chosen["who"] else "me"),
+        "mine": address(chosen, who="" if who == "me" else "me"),
         "pages": {name: address(chosen, page=number) for name, number in _neighbours(page).items()},
         "poll": request.get_full_path(),
         "nav": "runs",
         "may_ask": may(member, May.ASK),
     }  # fmt: skip
     whole = not (request.headers.get("HX-Request") and request.headers.get("HX-Target") == "runs")
+    if whole:
+        context["people"] = people(member, page.object_list)
     return render(request, "analyses/run_list.html" if whole else "analyses/_runs.html", context)
+
+
+def _who(asked: str, member: Member) -> str:
+    """``me``, or another person's number; who they are is told by the runs that are found alone."""
+    if not re.fullmatch(r"[0-9]{1,9}", asked):
+        return "me" if asked == "me" else ""
+    return "me" if int(asked) == member.user_id else str(int(asked))
+
+
+def people(member: Member, runs: Iterable[Run]) -> list[tuple[str, str]]:
+    """Whose runs can be asked for: the other members, and those who left and have a run on this page."""
+    others = member.workspace.members.exclude(user=member.user_id).select_related("user")
+    found = {str(other.user_id): str(other.user) for other in others.order_by("user__name", "user__email")[:PEOPLE]}
+    found |= {str(run.created_by_id): str(run.created_by) for run in runs if run.created_by not in (None, member.user)}
+    return sorted(found.items(), key=lambda person: person[1].casefold())
 
 
 @login_required

@@ -12,7 +12,7 @@ from django.utils import timezone
 from analyses.models import Status
 from analyses.templatetags.figures import ago, took
 from analyses.views.run_lists import FILTERS
-from tests.workspaces.cast import Cast, make_cast, make_corpus, make_plain_run
+from tests.workspaces.cast import Cast, make_cast, make_corpus, make_plain_run, make_user
 
 
 @pytest.fixture
@@ -46,6 +46,23 @@ def test_filters_by_status_and_by_person(cast: Cast) -> None:
     assert questions(cast, "?who=me") == ["done"]
     assert questions(cast, "?who=me&status=failed") == []
     assert len(questions(cast, "?status=nonsense")) == len(Status)
+
+
+def test_a_person_is_chosen_by_name_and_stays_chosen(cast: Cast) -> None:
+    left = make_user("Lena")
+    make_plain_run(cast.workspace, "of Ed", created_by=cast.ed)
+    make_plain_run(cast.workspace, "of one who left", created_by=left)
+    make_plain_run(cast.elsewhere, "of Oscar", created_by=cast.oscar)
+    assert questions(cast, f"?who={cast.ed.pk}") == ["of Ed"]
+    assert questions(cast, f"?who={left.pk}") == ["of one who left"]
+    assert questions(cast, f"?who={cast.oscar.pk}") == []
+    page = cast.client(cast.vera).get(cast.url(f"runs/?who={cast.ed.pk}")).content.decode()
+    assert f'<option value="{cast.ed.pk}" selected>Ed</option>' in page
+    assert f'href="?status=done&amp;who={cast.ed.pk}"' in page
+    whole = cast.client(cast.vera).get(cast.url("runs/")).content.decode()
+    assert re.findall(r'<option value="\d+">(.*?)</option>', whole) == ["Adam", "Alice", "Ed", "Lena"]
+    assert "Oscar" not in cast.client(cast.vera).get(cast.url(f"runs/?who={cast.oscar.pk}")).content.decode()
+    assert questions(cast, f"?who={10**12}") == questions(cast, "?who=x'") == questions(cast)
 
 
 def test_search_in_questions_corpora_and_numbers(cast: Cast) -> None:
@@ -105,7 +122,7 @@ def test_the_list_takes_the_same_queries_however_long(cast: Cast, django_assert_
     for number in range(60):
         make_plain_run(cast.workspace, number=number + 1, corpus_version=corpus.latest, created_by=cast.ed)
     client = cast.client(cast.ed)
-    with django_assert_max_num_queries(7):  # session, person, member, count, runs, counts by status, switcher
+    with django_assert_max_num_queries(8):  # session, person, member, counts, count, runs, people, switcher
         client.get(cast.url("runs/"))
 
 
