@@ -78,7 +78,7 @@ def _form(request: HttpRequest, member: Member, row: ModelEndpoint) -> HttpRespo
             workspace=member.workspace,
             target=saved.name,
             base_url=saved.base_url,
-            **({"key": "a new one"} if form.cleaned_data["key"] else {}),
+            key="a new one" if form.cleaned_data["key"] else "as before",
         )
         messages.success(request, f"The endpoint {saved.name} is kept. Test its connection before you ask.")
         return redirect("endpoint-list", workspace=member.workspace.slug)
