@@ -42,6 +42,7 @@ class ExtractLimits:
     """Of one file."""
 
     seconds: float = 300.0  # wall clock, and processor time
+    silent_seconds: float = 60.0  # without a word
     memory_mb: int = 1024  # address space, beside three times the file
     text_bytes: int = 1 << 30  # that come back
 
@@ -63,7 +64,7 @@ class Extraction:
         self.alive = True
         self._launched = launched
         self._next = 0
-        self._exits: dict[int, dict[str, Any]] = {}
+        self._reading: dict[int, dict[str, Any] | None] = {}  # number of each reader at work → how it ended, once told
         self._control = threading.Lock()
 
     @classmethod
@@ -143,7 +144,7 @@ class Extraction:
         ours, theirs = socket.socketpair()
         with ours:
             number = self._spawn(theirs, file, limits)
-            stream = _Stream(ours, time.monotonic() + limits.seconds)
+            stream = _Stream(ours, limits)
             ended = False
             try:
                 ours.sendall(json.dumps(order).encode())
@@ -174,6 +175,8 @@ class Extraction:
             finally:
                 if not ended:
                     self._order(op="signal", id=number, signal=int(signal.SIGKILL))
+                with self._control:
+                    self._reading.pop(number, None)
 
     def _spawn(self, theirs: socket.socket, file: Memory | None, limits: ExtractLimits) -> int:
         with theirs, Path("/dev/null").open("wb") as nowhere:
@@ -183,8 +186,10 @@ class Extraction:
                 fds.append(file.fd())
                 size = file.size
             with self._control:
+                self._take_events()  # left unread they would fill the socket, and the zygote would wait for ever
                 self._next += 1
                 number = self._next
+                self._reading[number] = None
             self._order(
                 fds, op="spawn", id=number, memory=(limits.memory_mb << 20) + 3 * size, cpu=int(limits.seconds) + 1,
                 files=32, threads=0,
@@ -213,29 +218,32 @@ class Extraction:
         deadline = time.monotonic() + EXIT_SECONDS
         while time.monotonic() < deadline:
             with self._control:
-                exited = self._exits.pop(number, None)
-                if exited is None and self.alive and _wait(self._launched.control, 0.1):
-                    self._take_event()
-                    exited = self._exits.pop(number, None)
+                self._take_events()
+                exited = self._reading.get(number)
+                if exited is None and self.alive:
+                    _wait(self._launched.control, 0.05)
+            if exited is not None and exited.get("reason") == "fork":
+                raise SandboxError("the jail that reads files can start no process")
             if exited is not None:
                 return {"memory": "memory", "cpu": "time"}.get(str(exited.get("reason")), "crash")
             if not self.alive:
                 raise SandboxError("the jail that reads files has ended")
         return "crash"
 
-    def _take_event(self) -> None:
-        try:
-            data = self._launched.control.recv(1 << 16)
-            if not data:
-                self.alive = False
+    def _take_events(self) -> None:
+        while self.alive:
+            try:
+                data = self._launched.control.recv(1 << 16)
+                if not data:
+                    self.alive = False
+                    return
+                event = json.loads(data)
+                if event["op"] == "exit" and int(event["id"]) in self._reading:
+                    self._reading[int(event["id"])] = event
+            except BlockingIOError:
                 return
-            event = json.loads(data)
-            if event["op"] == "exit":
-                self._exits[int(event["id"])] = event
-        except BlockingIOError:
-            return
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            self.alive = False
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                self.alive = False
 
     def close(self) -> None:
         """End everything in it; returns when nothing of it is left."""
@@ -271,13 +279,16 @@ class _Ended(Exception):
 
 
 class _Stream:
-    """Frames of a reader, until a deadline. Lengths are checked before anything is read."""
+    """Frames of a reader, while it has time. Lengths are checked before anything is read."""
 
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._socket, self._deadline = sock, deadline
+    def __init__(self, sock: socket.socket, limits: ExtractLimits) -> None:
+        self._socket, self._limits = sock, limits
+        self._end = time.monotonic() + limits.seconds
+        self._deadline = 0.0
         self._buffer = bytearray()
 
     def frame(self) -> tuple[dict[str, Any], bytes]:
+        self._deadline = min(self._end, time.monotonic() + self._limits.silent_seconds)
         self._fill(HEADER.size)
         text, words = HEADER.unpack_from(self._buffer)
         if text > MESSAGE_MOST or words > PIECE_MOST:

@@ -21,6 +21,7 @@ from sandbox.memory import Memory
 pytestmark = pytest.mark.firejail
 
 PAGE = Memory(b"<title>Fog</title><h1>Fog</h1><p>Ten past two.")
+PAGES = struct.pack("<II", 34, 0) + b'{"op":"page","number": 1, "of": 1}'
 Attempt = Callable[..., Any]
 
 
@@ -112,24 +113,47 @@ def test_endless_reader_is_ended_and_the_next_file_is_read(jail: Extraction, att
     assert text_of(jail).startswith("# Fog")
 
 
-def test_endless_reader_does_not_hold_up_another(jail: Extraction, attempt: Attempt) -> None:
-    outcome: list[str] = []
+def test_endless_reader_does_not_hold_up_another(jail: Extraction) -> None:
+    class Enough(Exception):
+        pass
 
-    def hang() -> None:
-        try:
-            attempt("while True: pass", seconds=20)
-        except Unreadable as error:
-            outcome.append(error.why)
+    enough, ended = threading.Event(), threading.Event()
+    code = f"import os, time\nwhile True:\n    os.write(3, {PAGES!r})\n    time.sleep(0.01)"
 
-    thread = threading.Thread(target=hang)
+    def on_page(number: int, of: int) -> None:
+        if enough.is_set():
+            raise Enough
+
+    def read() -> None:
+        with pytest.raises(Enough):
+            order = {"kind": "attempt", "code": code}
+            jail._run(order, None, ExtractLimits(seconds=100), lambda text: None, on_page)
+        ended.set()
+
+    thread = threading.Thread(target=read)
     thread.start()
     try:
         for _ in range(5):
             assert text_of(jail).startswith("# Fog")
-        assert not outcome  # all the while
+        assert not ended.is_set()
     finally:
-        thread.join(60)
-    assert outcome == ["time"]
+        enough.set()
+        thread.join(110)
+    assert ended.is_set()
+
+
+def test_silent_reader_is_ended_long_before_its_time(attempt: Attempt) -> None:
+    with pytest.raises(Unreadable) as told:
+        attempt("import time\ntime.sleep(1e6)", seconds=3600, silent_seconds=0.5)
+    assert told.value.why == "time"
+
+
+def test_any_number_of_files_is_read_in_one_jail() -> None:
+    """What the zygote says of each that ended is taken from the socket, which would be full after some 270."""
+    with Extraction.start() as jail:
+        for _ in range(600):
+            assert text_of(jail).startswith("# Fog")
+        assert not jail._reading
 
 
 def test_memory_of_a_reader_is_bounded(jail: Extraction, attempt: Attempt) -> None:
@@ -204,9 +228,8 @@ def test_flood_of_text_is_stopped(jail: Extraction) -> None:
 
 
 def test_flood_of_pages_without_text_ends_in_time(attempt: Attempt) -> None:
-    frame = struct.pack("<II", 34, 0) + b'{"op":"page","number": 1, "of": 1}'
     with pytest.raises(Unreadable) as told:
-        attempt(f"import os\nwhile True: os.write(3, {frame!r} * 100)", seconds=1)
+        attempt(f"import os\nwhile True: os.write(3, {PAGES!r})", seconds=1)
     assert told.value.why == "time"
 
 
