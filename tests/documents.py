@@ -13,7 +13,7 @@ RELATION = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 
 
 def pdf(pages: Sequence[str], *, title: str = "", author: str = "", created: str = "") -> bytes:
-    """A PDF of these pages, in Helvetica; a page of "" is blank. Lines as they stand; Latin letters only."""
+    """A PDF of these pages, in Helvetica; a page of "" is blank, a line stands as it is. Latin letters only."""
     objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b"", b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
     kids = []
     for page in pages:

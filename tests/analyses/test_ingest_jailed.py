@@ -69,6 +69,20 @@ def test_pdf_is_read_page_by_page(take: Take) -> None:
     assert found.notes == ("One page has no text: a picture, or blank.",)
 
 
+def test_sentence_that_lines_cut_is_one_in_the_text(take: Take) -> None:
+    page = (
+        "The fog ledger\nWe found the tin lighthouse at the end of the harbour, and\nnobody could say who had lit the lamp in it before the\n"
+        "storm came over the hills that night.\nThe second paragraph begins here, and it is as long as the\nfirst one was at the least.\n"
+        "one 12\ntwo 14"
+    )
+    text, _ = take(make.pdf([page]), "a.pdf")
+    assert text == (
+        "The fog ledger\nWe found the tin lighthouse at the end of the harbour, and nobody could say who had lit the lamp in it before the "
+        "storm came over the hills that night.\nThe second paragraph begins here, and it is as long as the first one was at the least.\n"
+        "one 12\ntwo 14\n"
+    )
+
+
 @pytest.mark.parametrize("title", ["Microsoft Word - ledger.doc", "untitled", "ledger.dvi", ""])
 def test_title_that_a_program_made_up_is_none(take: Take, title: str) -> None:
     assert take(make.pdf(["words"], title=title), "the-fog-ledger.pdf")[1].title == "The fog ledger"
@@ -417,7 +431,12 @@ def test_jail_that_broke_is_replaced_for_the_next_file(take: Take, reader: Reade
 @pytest.mark.parametrize(
     ("path", "title", "words", "pages"),
     [
-        ("documents/alice.pdf", "Alice's Adventures in Wonderland", "CHAPTER II. The Pool of Tears", 69),
+        (
+            "documents/alice.pdf",
+            "Alice's Adventures in Wonderland",
+            "without pictures or conversation?'\nSo she was considering",
+            69,
+        ),
         ("documents/four-pages.pdf", "Four pages", "Is there no information?", 4),
         ("documents/us-trustee-handbook.docx", "CHAPTER 1 – INTRODUCTION", "## A. PURPOSE", 0),
         ("documents/autogen.docx", "AutoGen", "15 | 16 | 17", 0),

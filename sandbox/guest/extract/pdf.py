@@ -1,4 +1,4 @@
-"""PDF → its text, page by page, as PDFium lays it out: a line as it stands on the page."""
+"""PDF → its text, page by page, as PDFium reads it off the page, with lines that only the margin broke joined again."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import re
 import pypdfium2
 import pypdfium2.raw as pdfium
 
+from .flow import Line, joined
 from .wire import Out, Refusal, tidy
 
 DATE = re.compile(r"D:(\d{4})(\d{2})?(\d{2})?")
-TORN = re.compile("[\ufffe\x02]\r?\n?")  # how PDFium marks a word that the end of a line tears
 
 
 def read(data: mmap.mmap, out: Out) -> None:
@@ -59,7 +59,39 @@ def read(data: mmap.mmap, out: Out) -> None:
 def _text(page: pypdfium2.PdfPage) -> str:
     found = page.get_textpage()
     try:
-        text = tidy(TORN.sub("", found.get_text_range()))
+        return tidy(joined(_lines(found))).strip("\n")
     finally:
         found.close()
-    return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
+
+
+def _lines(page: pypdfium2.PdfTextPage) -> list[Line]:
+    text = page.get_text_range()
+    # A character beyond the first plane may count twice there: then places cannot be told, and lines stay lines.
+    placed = len(text) == page.count_chars()
+    lines, at = [], 0
+    for raw in text.split("\r\n"):
+        words = raw.strip()
+        lines.append(_placed(page, words, at + len(raw) - len(raw.lstrip())) if placed and words else Line(words))
+        at += len(raw) + 2
+    return lines
+
+
+def _placed(page: pypdfium2.PdfTextPage, words: str, at: int) -> Line:
+    first = words.split(maxsplit=1)[0]
+    left, base, _ = _place(page, at)
+    return Line(
+        words,
+        left,
+        _place(page, at + len(words) - 1)[2],
+        base,
+        _place(page, at + len(first) - 1)[2] - left,
+        pdfium.FPDFText_GetFontSize(page, at),
+    )
+
+
+def _place(page: pypdfium2.PdfTextPage, at: int) -> tuple[float, float, float]:
+    """A character's left edge, base line and right edge."""
+    left, right, bottom, top, x, y = (ctypes.c_double() for _ in range(6))
+    pdfium.FPDFText_GetCharBox(page, at, left, right, bottom, top)
+    pdfium.FPDFText_GetCharOrigin(page, at, x, y)
+    return left.value, y.value, right.value
