@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -28,12 +29,17 @@ class RunRefused(ValueError):
     """A run cannot be started as asked; the message says why and what to do."""
 
 
+class TooLarge(RunRefused):
+    """The texts do not fit into a call's memory; some of the documents may."""
+
+
 def start_run(
     workspace: Workspace,
     user: User | None,
     *,
     question: str,
     corpus_version: CorpusVersion | None = None,
+    documents: Sequence[int] | None = None,
     strategy: str = "rlm",
     endpoint: str | Endpoint = "",
     root_model: str = "",
@@ -44,7 +50,8 @@ def start_run(
 ) -> Run:
     """Write a queued run and wake a worker. Raises RunRefused where something asked for cannot be.
 
-    ``endpoint`` is a name, or an Endpoint where the operator gave one of their own (the command line).
+    ``endpoint`` is a name, or an Endpoint where the operator gave one of their own (the command line). ``documents``:
+    positions of those that the run reads; all of them where there are none.
     """
     question = clean(question.replace("\0", "")).strip()
     if not question:
@@ -60,8 +67,11 @@ def start_run(
         )
     if corpus_version is not None and corpus_version.corpus.workspace_id != workspace.pk:
         raise RunRefused("That corpus is not in this workspace.")
-    if corpus_version is not None and (why := ingest.oversize(corpus_version, checked.memory_mb)):
-        raise RunRefused(f"This corpus is too large to ask about. {why}")
+    if documents is not None and not documents:
+        raise RunRefused("Choose at least one document, or ask about the whole corpus.")
+    part = ingest.part_of(corpus_version, documents)
+    if corpus_version is not None and (why := ingest.oversize(corpus_version, checked.memory_mb, part.positions)):
+        raise TooLarge(f"{'These documents are' if part.positions else 'This corpus is'} too large to ask about. {why}")
     chosen = endpoint if isinstance(endpoint, Endpoint) else endpoint_named(endpoint, workspace)
     if chosen.offline and strategy != "rlm":
         raise RunRefused(
@@ -70,6 +80,8 @@ def start_run(
     fields = {
         "question": question,
         "corpus_version": corpus_version,
+        "documents": part.positions,
+        "document_chars": part.characters,
         "strategy": strategy,
         "dialect": chosen.dialect,
         "endpoint": chosen.name,

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from analyses.models import Corpus, CorpusVersion, Run, Share
+from analyses.models import Corpus, CorpusVersion, Run, Share, UploadLimit
 from workspaces import rights
 
 
@@ -40,6 +40,18 @@ class CorpusAdmin(ReadOnly):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # runs stand on it, and its blobs would stay: deleting is a verb of the app
+
+
+@admin.register(UploadLimit)
+class UploadLimitAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """How the operator gives one workspace more, or less, than the settings give all."""
+
+    list_display = ("workspace", "name", "value", "by")
+    list_filter = ("by", "name")
+    list_select_related = ("workspace",)
+    search_fields = ("workspace__name", "workspace__slug")
+    fields = ("workspace", "name", "value", "by")
+    autocomplete_fields = ("workspace",)
 
 
 @admin.register(Run)

@@ -38,6 +38,10 @@ class UploadForm(forms.Form):
     pasted = forms.CharField(required=False, widget=forms.Textarea, strip=False, label="Text")
     pasted_title = forms.CharField(required=False, max_length=200, label="Its title")
 
+    def __init__(self, *args: Any, limits: UploadLimits | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.limits = limits or UploadLimits.from_settings()
+
     def clean_pasted(self) -> str:
         text: str = self.cleaned_data["pasted"]
         if len(text) > PASTED_MOST:
@@ -50,12 +54,16 @@ class UploadForm(forms.Form):
         given: dict[str, Any] = super().clean() or {}
         if not self.errors and not (given.get("files") or given.get("folder") or given.get("pasted")):
             raise ValidationError("Choose files, or paste a text: nothing came with this form.")
-        limits = UploadLimits.from_settings()
+        limits = self.limits
         files = [*given.get("files", []), *given.get("folder", [])]
         if len(files) > limits.files:
-            raise ValidationError(f"These are {len(files):,} files; an upload takes {limits.files:,}.")
+            raise ValidationError(
+                f"These are {len(files):,} files; an upload takes {limits.files:,}. {limits.who('files')}"
+            )
         if (size := sum(file.size or 0 for file in files)) > limits.bytes:
-            raise ValidationError(f"These files are {megabytes(size)}; an upload takes {megabytes(limits.bytes)}.")
+            raise ValidationError(
+                f"These files are {megabytes(size)}; an upload takes {megabytes(limits.bytes)}. {limits.who('bytes')}"
+            )
         return given
 
     def sent(self) -> Iterator[tuple[str, BinaryIO | Any]]:

@@ -6,6 +6,8 @@ import math
 import statistics
 from dataclasses import dataclass
 
+from django.db.models.functions import Coalesce
+
 from analyses.models import Run, Status
 from workspaces.models import Workspace
 
@@ -30,7 +32,8 @@ def estimate(workspace: Workspace, *, strategy: str, endpoint: str, characters: 
     """Compare with the newest runs of this strategy and endpoint; None where there are too few. One query."""
     runs = Run.objects.filter(workspace=workspace, strategy=strategy, endpoint=endpoint, imported_from="")
     runs = runs.filter(status__in=(Status.DONE, Status.LIMIT)).order_by("-created_at")
-    rows = list(runs.values_list("cost", "seconds", "corpus_version__characters")[:NEWEST])
+    size = Coalesce("document_chars", "corpus_version__characters")  # a run may have read a part of its corpus
+    rows = list(runs.annotate(size=size).values_list("cost", "seconds", "size")[:NEWEST])
     like = [row for row in rows if _same_size(row[2] or 0, characters)]
     sized = len(like) >= FEWEST
     chosen = like if sized else rows

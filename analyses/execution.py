@@ -229,7 +229,7 @@ def _read(run: Run, endpoint: Endpoint | None) -> tuple[Endpoint, Value, list[mo
         follow_ups = list(run.follow_up_set.order_by("number"))
         if run.corpus_version is None:
             return chosen, Value.of(run.question), follow_ups
-        return chosen, ingest.context_of(run.corpus_version), follow_ups
+        return chosen, ingest.context_of(run.corpus_version, run.documents), follow_ups
     finally:
         connection.close()  # the thread is the loop's, not a request's: nobody else would
 

@@ -199,7 +199,10 @@ def _check_room(run: Run, fork: dict[str, Any], limits: Limits) -> None:
 
 
 def _fields(run: Run) -> dict[str, Any]:
-    names = ("question", "corpus_version", "strategy", "dialect", "endpoint", "root_model", "child_model", "seed")
+    names = (
+        "question", "corpus_version", "documents", "document_chars", "strategy", "dialect", "endpoint", "root_model",
+        "child_model", "seed",
+    )  # fmt: skip
     return {name: getattr(run, name) for name in names}
 
 

@@ -189,6 +189,36 @@ class UploadFile(models.Model):
 SETTLED = (UploadFile.State.READY, UploadFile.State.FAILED, UploadFile.State.DUPLICATE, UploadFile.State.SKIPPED)
 
 
+class UploadLimit(models.Model):
+    """How much an upload of one workspace may be, where that is not what the operator's settings say."""
+
+    class Name(models.TextChoices):
+        FILES = "files", "files of an upload"
+        BYTES = "bytes", "bytes of an upload, unpacked"
+        CHARACTERS = "characters", "characters of an upload"
+        RATIO = "ratio", "times its size that an archive unpacks to"
+        DEPTH = "depth", "levels of archives in archives"
+        SECONDS = "seconds", "seconds of reading one file"
+
+    class By(models.TextChoices):
+        OPERATOR = "operator", "the operator: in place of the setting"
+        WORKSPACE = "workspace", "the workspace: holds where it is lower"
+
+    workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="upload_limits")
+    name = models.CharField(max_length=10, choices=Name.choices)
+    by = models.CharField(max_length=10, choices=By.choices, default=By.OPERATOR)
+    value = models.PositiveBigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "name", "by"], name="upload_limit_once"),
+            models.CheckConstraint(condition=models.Q(value__gte=1), name="upload_limit_at_least_one"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.workspace}: {self.value:,} {self.name}"
+
+
 class LooseBlob(models.Model):
     """A blob that lost a row that named it. It is deleted some time later, if no row names it then."""
 
@@ -226,6 +256,8 @@ class Run(Answered):
     key = models.CharField(max_length=24, unique=True, default=new_key)
     question = models.TextField()
     corpus_version = models.ForeignKey(CorpusVersion, models.PROTECT, null=True, related_name="runs")
+    documents = models.JSONField(null=True)  # positions of those that it reads; null: all of its version
+    document_chars = models.PositiveBigIntegerField(null=True)  # of those; null with them
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from django import forms
 from django.http import QueryDict
+from django.utils.functional import cached_property
 
 from analyses import endpoints
+from analyses.ingest import part
 from analyses.models import CorpusVersion, Run
 from analyses.templatetags.run import amount
 from rlm.endpoints import Endpoint
@@ -129,6 +131,38 @@ def corpus_label(version: CorpusVersion) -> str:
     return f"{version.corpus.name}{number} ({amount(version.characters)} characters)"
 
 
+@dataclass(frozen=True)
+class ChosenPart:
+    """Some documents of a corpus, as the chooser puts them into the address: "key:version:positions"."""
+
+    version: CorpusVersion
+    positions: list[int]
+    characters: int
+    text: str
+
+    @classmethod
+    def of(cls, text: str, workspace: Workspace | None) -> ChosenPart | None:
+        """None where there is no such corpus, version or document here."""
+        key, _, rest = text.partition(":")
+        number, _, positions = rest.partition(":")
+        if not number.isdecimal() or len(number) > 9:
+            return None
+        versions = CorpusVersion.objects.filter(corpus__workspace=workspace, corpus__key=key[:24], number=int(number))
+        if (version := versions.select_related("corpus").first()) is None:
+            return None
+        found = part.part_of(version, part.positions_of(positions))
+        if found.positions is None or found.characters is None:
+            return None
+        return cls(version, found.positions, found.characters, text)
+
+
+def part_text(run: Run) -> str:
+    """The inverse, of what a run read; "" for a run on a whole corpus."""
+    if run.corpus_version is None or run.documents is None:
+        return ""
+    return f"{run.corpus_version.corpus.key}:{run.corpus_version.number}:{part.written(run.documents)}"
+
+
 class RunForm(forms.Form):
     question = forms.CharField(
         widget=forms.Textarea(attrs={"rows": 2, "placeholder": "What do you want to know?"}),
@@ -137,6 +171,7 @@ class RunForm(forms.Form):
     corpus = forms.ChoiceField(
         required=False, error_messages={"invalid_choice": "That corpus is no longer here. Choose another."}
     )
+    part = forms.CharField(required=False, widget=forms.HiddenInput)
     strategy = forms.ChoiceField(error_messages={"invalid_choice": "There is no strategy “%(value)s” here."})
     endpoint = forms.ChoiceField(
         label="Model endpoint",
@@ -148,6 +183,8 @@ class RunForm(forms.Form):
         label="Model of child calls", required=False, max_length=120, help_text="empty: the endpoint’s own"
     )
 
+    too_large = False  # was refused for that
+
     def __init__(
         self,
         data: QueryDict | None = None,
@@ -158,6 +195,7 @@ class RunForm(forms.Form):
     ) -> None:
         self.offered = {endpoint.name: endpoint for endpoint in endpoints.available(workspace)}
         self.versions = {version.corpus.key: version for version in versions}
+        self.workspace = workspace
         limits = {shown.name: LimitField(shown) for shown in SHOWN}
         starts = {f"limit_{name}": written(getattr(DEFAULTS, name), name) for name in limits}
         starts |= {"strategy": "rlm", "endpoint": next(iter(self.offered)), "corpus": next(iter(self.versions), "")}
@@ -171,11 +209,18 @@ class RunForm(forms.Form):
         self.fields.update({f"limit_{name}": field for name, field in limits.items()})
         choice: Any = self.fields
         choice["corpus"].choices = [*((key, corpus_label(v)) for key, v in self.versions.items()), ("", NO_CORPUS)]
+        several = (key for key, version in self.versions.items() if version.document_count > 1)
+        choice["corpus"].widget.attrs["data-several"] = " ".join(several)
         choice["strategy"].choices = [(name, name) for name in strategies()]
         choice["endpoint"].choices = [(name, endpoint_label(each)) for name, each in self.offered.items()]
         choice["endpoint"].widget.endpoints = self.offered
         for name in ("root_model", "child_model"):
             choice[name].widget.attrs |= {"list": "models", "autocomplete": "off", "spellcheck": "false"}
+
+    @cached_property
+    def chosen_part(self) -> ChosenPart | None:
+        """The documents that the form shows as chosen."""
+        return ChosenPart.of(str(self["part"].value() or ""), self.workspace)
 
     @property
     def limit_fields(self) -> list[forms.BoundField]:
@@ -216,6 +261,14 @@ class RunForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
+        if data.get("part"):
+            if self.chosen_part is None:
+                self.add_error(None, "The documents that were chosen are not here any more. Choose again.")
+            elif "corpus" in data and self.chosen_part.version.corpus.key != data["corpus"]:
+                self.add_error(
+                    None,
+                    f"The chosen documents are of {self.chosen_part.version.corpus.name}: choose that corpus, or untick them.",
+                )
         endpoint = self.offered.get(data.get("endpoint", ""))
         if endpoint is None:
             return data
@@ -231,7 +284,13 @@ class RunForm(forms.Form):
 
     @property
     def version(self) -> CorpusVersion | None:
+        if self.documents is not None and self.chosen_part:
+            return self.chosen_part.version
         return self.versions.get(self.cleaned_data["corpus"])
+
+    @property
+    def documents(self) -> list[int] | None:
+        return self.chosen_part.positions if self.cleaned_data.get("part") and self.chosen_part else None
 
     @property
     def limits(self) -> dict[str, Any]:
@@ -243,6 +302,7 @@ def again(run: Run) -> dict[str, Any]:
     start: dict[str, Any] = {
         "question": run.question,
         "corpus": run.corpus_version.corpus.key if run.corpus_version else "",
+        "part": part_text(run),
         "strategy": run.strategy,
         "endpoint": run.endpoint,
     }

@@ -34,7 +34,13 @@ HITS = 50
 AT_ONCE = 16 << 20  # bytes of text that a request indexes itself; more is done beside it
 BEFORE, AFTER = 40, 160  # characters shown around what was found: a phone shows two lines
 QUERY_MOST = 200
-FORM = "1"  # of the index: another number, and all are built again
+FORM = "2"  # of the index: another number, and all are built again
+# Thai, Lao, Burmese, Khmer, Tai, Chinese, Japanese, Korean: no space tells where a word ends.
+RUN = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u2e80-\u2fdf\u3005-\u3007\u3031-\u3035"
+    "\u3040-\u30ff\u3100-\u318f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\ua9e0-\ua9ff\uac00-\ud7ff\uf900-\ufaff"
+    "\uff66-\uffdc\U00020000-\U0003ffff]+"
+)
 
 
 @dataclass(frozen=True)
@@ -71,12 +77,8 @@ def search(version: CorpusVersion, query: str) -> Answer:
     query = query.replace("\0", " ").strip()[:QUERY_MOST]
     if not query:
         return Answer([], 0)
-    place = _place(version)
-    if not place.exists():
-        if version.bytes > AT_ONCE:
-            build_beside(version)
-            return Answer([], 0, ready=False)
-        build(version)
+    if (place := _ready(version)) is None:
+        return Answer([], 0, ready=False)
     terms = _terms(query)
     with contextlib.closing(_open(place)) as index:
         rows, total = _matching(index, terms) if terms else ([], 0)
@@ -87,6 +89,32 @@ def search(version: CorpusVersion, query: str) -> Answer:
         return Answer(list(_shown(version, rows, terms)), total)
 
 
+def documents_with(version: CorpusVersion, query: str) -> list[int] | None:
+    """Positions of the documents that have a passage with every word; None while the index is being built."""
+    terms = _terms(query.replace("\0", " ").strip()[:QUERY_MOST])
+    if not terms:
+        return []
+    if (place := _ready(version)) is None:
+        return None
+    with contextlib.closing(_open(place)) as index:
+        rows = index.execute(
+            "SELECT DISTINCT position FROM words JOIN passages ON passages.id = words.rowid WHERE words MATCH ? ORDER BY 1",
+            (_asked(terms),),
+        )
+        return [position for (position,) in rows]
+
+
+def _ready(version: CorpusVersion) -> Path | None:
+    """Where the index lies; made at once where the text is short, else beside the request, and None meanwhile."""
+    place = _place(version)
+    if not place.exists():
+        if version.bytes > AT_ONCE:
+            build_beside(version)
+            return None
+        build(version)
+    return place
+
+
 def _open(place: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{place}?mode=ro&immutable=1", uri=True)
 
@@ -94,13 +122,40 @@ def _open(place: Path) -> sqlite3.Connection:
 def _terms(query: str) -> list[str]:
     """Words and quoted phrases, without what FTS5 would take for syntax."""
     found = [phrase or word for phrase, word in re.findall(r'"([^"]+)"|(\S+)', query)]
-    cleaned = (" ".join(re.findall(r"\w+", term)) for term in found)
-    return [term for term in cleaned if term][:16]
+    cleaned = (term.replace('"', " ").strip() for term in found)
+    return [term for term in cleaned if any(map(str.isalnum, term))][:16]
+
+
+def _spelled(text: str, *, whole: bool = True) -> str:
+    """Scripts without spaces as overlapping pairs, which FTS5 then takes for words: 灯台守 is 灯台, 台守 and, in a text, 守.
+
+    Asked for (not ``whole``), the pairs alone: two characters in a row are found wherever they stand.
+    """
+    if text.isascii():
+        return text
+
+    def pairs(match: re.Match[str]) -> str:
+        run = match[0]
+        last = len(run) if whole or len(run) == 1 else len(run) - 1
+        return f" {' '.join(run[at : at + 2] for at in range(last))} "
+
+    return RUN.sub(pairs, text)
+
+
+def _asked(terms: list[str]) -> str:
+    """Phrases for FTS5. The last word may be the beginning of one: people search while they type."""
+    phrases = []
+    for number, term in enumerate(terms, 1):
+        tail = RUN.search(term[-1:]) and not RUN.match(
+            term[-2:-1]
+        )  # one character alone is any pair that begins with it
+        begins = tail or (number == len(terms) and len(term) > 2)
+        phrases.append(f'"{_spelled(term, whole=False).strip()}"' + ("*" if begins else ""))
+    return " ".join(phrases)
 
 
 def _matching(index: sqlite3.Connection, terms: list[str]) -> tuple[list[tuple[int, int, int, int]], int]:
-    # The last word may be the beginning of one: people search while they type.
-    asked = " ".join(f'"{term}"' for term in terms) + ("*" if len(terms[-1]) > 2 else "")
+    asked = _asked(terms)
     total = index.execute("SELECT count(*) FROM words WHERE words MATCH ?", (asked,)).fetchone()[0]
     rows = index.execute(
         "SELECT position, character, byte_start, byte_end FROM words JOIN passages ON passages.id = words.rowid "
@@ -136,7 +191,8 @@ def _shown(version: CorpusVersion, rows: list[tuple[int, int, int, int]], terms:
     positions = {row[0] for row in rows}
     titles = dict(version.documents.filter(position__in=positions).values_list("position", "title"))
     looks = [
-        re.compile(r"\W+".join(map(re.escape, _folded(term).split())) or re.escape(_folded(term))) for term in terms
+        re.compile(r"\W+".join(map(re.escape, re.findall(r"\w+", _folded(term)))) or re.escape(_folded(term)))
+        for term in terms
     ]
     with blobs.open(version.text) as text:
         for position, character, start, end in rows:
@@ -156,7 +212,13 @@ def _folded(text: str) -> str:
     """Without case and accents, a character for a character: what FTS5's unicode61 compares."""
     if text.isascii():
         return text.lower()
-    return "".join(unicodedata.normalize("NFD", character.lower())[:1] or character for character in text)
+    return "".join(_bare(character.lower()[:1]) for character in text)
+
+
+def _bare(character: str) -> str:
+    parts = unicodedata.normalize("NFD", character)
+    # 한 is ㅎ, ㅏ and ㄴ, but no ㅎ with accents.
+    return parts[0] if all(map(unicodedata.combining, parts[1:])) else character
 
 
 # — building —
@@ -173,15 +235,17 @@ def build(version: CorpusVersion) -> None:
             index.executescript(
                 "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA page_size=8192;"
                 "CREATE TABLE passages(id INTEGER PRIMARY KEY, position INTEGER, character INTEGER, byte_start INTEGER, byte_end INTEGER);"
-                "CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='unicode61 remove_diacritics 2');"
+                "CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize=\"unicode61 remove_diacritics 2 categories 'L* N* Co M*'\");"
             )
             index.execute("BEGIN")
             for number, (position, character, start, end, text) in enumerate(_passages(version), 1):
                 index.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", (number, position, character, start, end))
-                index.execute("INSERT INTO words(rowid, text) VALUES (?, ?)", (number, text))
+                index.execute("INSERT INTO words(rowid, text) VALUES (?, ?)", (number, _spelled(text)))
             index.execute("CREATE INDEX by_byte ON passages(byte_start)")
             index.execute("COMMIT")
         Path(draft).replace(place)
+        for older in set(place.parent.glob(f"{version.text}-{version.pk}.*.sqlite")) - {place}:
+            older.unlink(missing_ok=True)
     finally:
         Path(draft).unlink(missing_ok=True)
 

@@ -333,7 +333,9 @@ DATA_UPLOAD_MAX_NUMBER_FILES = 20_000
 # — limits of uploads —
 UPLOAD_FILES = env.number("RLMWEB_UPLOAD_FILES", 10_000, least=1, most=10_000_000)
 UPLOAD_BYTES = env.number("RLMWEB_UPLOAD_BYTES", 2 << 30, least=1, most=1 << 50)
+UPLOAD_CHARACTERS = env.number("RLMWEB_UPLOAD_CHARACTERS", 2 << 30, least=1, most=1 << 50)
 ARCHIVE_RATIO = env.number("RLMWEB_ARCHIVE_RATIO", 100, least=1, most=1_000_000)
+ARCHIVE_DEPTH = env.number("RLMWEB_ARCHIVE_DEPTH", 2, least=1, most=10)
 EXTRACT_SECONDS = env.number("RLMWEB_EXTRACT_SECONDS", 300, least=1, most=86_400)
 
 # — model endpoints from the environment —

@@ -7,6 +7,7 @@ import fcntl
 import mmap
 import os
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -32,6 +33,25 @@ class Memory:
             if not size:
                 return cls()
             return cls(mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ))
+
+    @classmethod
+    def of_parts(cls, path: Path, parts: Sequence[tuple[int, int]]) -> Memory:
+        """Ranges of a file (first byte, byte after the last), one after the other in a sealed memfd."""
+        fd, size = new_memfd(), 0
+        try:
+            with path.open("rb") as file:
+                for start, end in parts:
+                    at = start
+                    while at < end:
+                        sent = os.sendfile(fd, file.fileno(), at, min(end - at, 1 << 30))
+                        if not sent:
+                            raise OSError(f"{path.name} ends before byte {end}")
+                        at += sent
+                    size += end - start
+            return cls.sealed(fd, size)
+        except BaseException:
+            os.close(fd)
+            raise
 
     @classmethod
     def sealed(cls, fd: int, size: int) -> Memory:

@@ -68,16 +68,16 @@ class Value:
         return cls(skeleton, Memory(b"".join(buffers)) if buffers else None)
 
     @classmethod
-    def text(cls, data: bytes | Path, start: int = 0, end: int | None = None) -> Value:
+    def text(cls, data: bytes | Path | Memory, start: int = 0, end: int | None = None) -> Value:
         """A str: bytes ``start`` to ``end`` of UTF-8 data or of a file, by reference."""
-        memory = Memory.of_file(data) if isinstance(data, Path) else Memory(data)
+        memory = _memory(data)
         end = memory.size if end is None else end
         return cls(_dump(_text_node(memory, start, end)), memory)
 
     @classmethod
-    def documents(cls, blob: Path | bytes, index: Sequence[Mapping[str, Any]]) -> Value:
+    def documents(cls, blob: Path | bytes | Memory, index: Sequence[Mapping[str, Any]]) -> Value:
         """A corpus: a list of {"title", "text", "name", "meta"} whose texts are slices of one UTF-8 blob."""
-        memory = Memory.of_file(blob) if isinstance(blob, Path) else Memory(blob)
+        memory = _memory(blob)
         tree = []
         for entry in index:
             tree.append(
@@ -217,6 +217,12 @@ class Value:
         near = raw[max(0, raw.nbytes - 4 * chars) :] if last else raw[: 4 * chars]
         text = str(near, "utf-8", "replace")
         return clean(text[-chars:] if last else text[:chars]) if chars > 0 else ""
+
+
+def _memory(data: bytes | Path | Memory) -> Memory:
+    if isinstance(data, Memory):
+        return data
+    return Memory.of_file(data) if isinstance(data, Path) else Memory(data)
 
 
 def _dump(tree: Any) -> bytes:

@@ -48,6 +48,21 @@ if (form && !form.querySelector("fieldset").disabled) { // a viewer sees the for
   for (const field of [endpoint, root, child]) field.addEventListener("input", models);
   models();
 
+  // Documents are chosen of one corpus: another one is asked about as a whole.
+  const { corpus } = form.elements, part = text("part"), choose = text("choose"), several = corpus.dataset.several?.split(" ") ?? [];
+  corpus.addEventListener("input", () => {
+    const chosen = part.querySelector("[data-part]");
+    if (chosen) {
+      chosen.hidden = chosen.dataset.part !== corpus.value;
+      chosen.querySelector("input").disabled = chosen.hidden;
+    }
+    if (choose) {
+      choose.hidden = !several.includes(corpus.value);
+      choose.textContent = chosen && !chosen.hidden ? "Choose others" : "Ask about some of its documents only";
+      choose.href = choose.dataset.pattern.replace("KEY", corpus.value);
+    }
+  });
+
   function limits() {
     const value = name => form.elements[`limit_${name}`].value.trim();
     const seconds = Number(value("run_seconds").replaceAll(",", ""));

@@ -47,6 +47,7 @@ class Did(StrEnum):
     CHANGED_ENDPOINT = "changed a model endpoint"
     REMOVED_ENDPOINT = "removed a model endpoint"
     CHANGED_BUDGET = "changed a budget"
+    CHANGED_LIMITS = "changed limits of uploads"
     SHARED = "shared a run"
     CHANGED_SHARE = "changed a share"
     REVOKED_SHARE = "revoked a share"

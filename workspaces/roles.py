@@ -17,6 +17,7 @@ class May(StrEnum):
     RENAME = "rename the workspace"
     ENDPOINTS = "add, change and remove model endpoints"
     BUDGETS = "set budgets"
+    LIMITS = "set limits of uploads"
     RETENTION = "set how long runs are kept"
     SHARES = "see the shares of all runs in one list"
     AUDIT = "read the audit"

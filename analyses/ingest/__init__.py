@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from analyses.ingest.context import ContextMissing, context_of, oversize
+from analyses.ingest.part import part_of
 from analyses.ingest.paths import Imported, IngestRefused, Outcome, import_paths
 from analyses.ingest.uploads import process, sweep, wake
 
@@ -14,6 +15,7 @@ __all__ = [
     "context_of",
     "import_paths",
     "oversize",
+    "part_of",
     "process",
     "sweep",
     "wake",

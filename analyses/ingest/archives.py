@@ -52,10 +52,13 @@ class Meter:
     def check(self, unpacked: int) -> None:
         if unpacked > self.limits.ratio_from and unpacked > self.packed * self.limits.ratio:
             raise Bomb(
-                f"It is {megabytes(self.packed)} and unpacks to more than {self.limits.ratio} times that: refused as a zip bomb."
+                f"It is {megabytes(self.packed)} and unpacks to more than {self.limits.ratio} times that: refused as a zip bomb. "
+                + self.limits.who("ratio")
             )
         if unpacked > self.room:
-            raise Bomb(f"It unpacks to more than the {megabytes(self.limits.bytes)} that an upload may have.")
+            raise Bomb(
+                f"It unpacks to more than the {megabytes(self.limits.bytes)} that an upload may have. {self.limits.who('bytes')}"
+            )
 
 
 class Bomb(Refused):
@@ -246,7 +249,7 @@ def _ours(error: Exception) -> None:
 
 def _count(files: int, limits: UploadLimits) -> None:
     if files > limits.files:
-        raise Bomb(f"It holds {files:,} files or more; an upload takes {limits.files:,}.")
+        raise Bomb(f"It holds {files:,} files or more; an upload takes {limits.files:,}. {limits.who('files')}")
 
 
 def _name_refused(name: str) -> Refused | None:

@@ -67,7 +67,8 @@ class Reader:
             log.info("a file (%s) was not read: %s %s", form, error.why, error.detail)
             if error.why == "time":
                 raise Refused(
-                    f"It could not be read within {limits.seconds:g} seconds: it is too large, or built to be hard to read.",
+                    f"It could not be read within {limits.seconds:g} seconds: it is too large, or built to be hard to read. "
+                    + self.limits.who("seconds"),
                     may_retry=True,
                 ) from None
             raise Refused(WHY.get(error.why, WHY["crash"])) from None

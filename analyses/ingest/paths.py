@@ -80,7 +80,7 @@ def outcomes_of(upload: Upload) -> list[Outcome]:
 
 
 def _collect(upload: Upload, paths: Sequence[Path | str]) -> None:
-    limits = UploadLimits.from_settings()
+    limits = UploadLimits.of(upload.workspace)
     count = size = 0
     for path in map(Path, paths):
         for file, name in _files(path):
@@ -94,7 +94,8 @@ def _collect(upload: Upload, paths: Sequence[Path | str]) -> None:
                 size += file.stat().st_size
                 if count > limits.files or size > limits.bytes:
                     raise Refused(
-                        f"It is beyond what an upload takes ({limits.files:,} files, {limits.bytes:,} bytes)."
+                        f"It is beyond what an upload takes ({limits.files:,} files, {limits.bytes:,} bytes). "
+                        + limits.who("files" if count > limits.files else "bytes")
                     )
                 with file.open("rb") as source:
                     uploads.receive(upload, name, source, row)

@@ -149,12 +149,18 @@ def retry(row: UploadFile) -> bool:
 
 
 def _room(upload: Upload, files: int, size: int) -> None:
-    limits = UploadLimits.from_settings()
+    limits = UploadLimits.of(upload.workspace)
     have = upload.files.aggregate(bytes=Sum("size"))["bytes"] or 0
     if upload.files.count() + files > limits.files:
-        raise Refused(f"An upload takes {limits.files:,} files; this one would have {upload.files.count() + files:,}.")
+        raise Refused(
+            f"An upload takes {limits.files:,} files; this one would have {upload.files.count() + files:,}. "
+            + limits.who("files")
+        )
     if have + size > limits.bytes:
-        raise Refused(f"An upload takes {megabytes(limits.bytes)}; this one would have {megabytes(have + size)}.")
+        raise Refused(
+            f"An upload takes {megabytes(limits.bytes)}; this one would have {megabytes(have + size)}. "
+            + limits.who("bytes")
+        )
 
 
 def trouble(error: OSError) -> str:
@@ -257,9 +263,11 @@ class Intake:
 
     def __init__(self, upload: Upload, lease: Lease) -> None:
         self.upload, self.lease = upload, lease
-        self.limits = UploadLimits.from_settings()
+        self.limits = UploadLimits.of(upload.workspace)
         self.known: dict[str, str] = {}  # sha of original bytes → what it is called
         self.reader = Reader(self.limits)
+        ready = upload.files.filter(state=State.READY).exclude(text="")
+        self.characters: int = ready.aggregate(all=Sum("document_chars"))["all"] or 0
 
     def run(self) -> None:
         with self.reader:
@@ -340,9 +348,21 @@ class Intake:
             row.format = format_of(row.name)
         else:
             found = extract(blobs.path(row.blob), row.name, row.blob, reader=self.reader, on_page=self._telling(row))
+            self._make_room(row, found)
             self._fill(row, found)
             self.known[row.blob] = row.name
         row.settled_at = timezone.now()
+
+    def _make_room(self, row: UploadFile, found: Extracted) -> None:
+        """Count the characters that have come out; what passes the limit is let go of again."""
+        if self.characters + found.characters > self.limits.characters:
+            loose.let_go({found.text, found.marks} - {row.blob})
+            raise Refused(
+                f"The texts of an upload may have {self.limits.characters:,} characters; with this one they would have "
+                f"{self.characters + found.characters:,}. {self.limits.who('characters')}",
+                may_retry=True,
+            )
+        self.characters += found.characters
 
     def _telling(self, row: UploadFile) -> Callable[[int, int], None]:
         """Says in the ledger how far a long document is; a member of an archive has no row yet, so its archive's says it."""
@@ -437,7 +457,10 @@ class Intake:
                         skip=True,
                     )
                 if kind in ARCHIVE_FORMATS and depth >= self.limits.depth:
-                    raise Refused(f"An archive in an archive in an archive; {self.limits.depth} levels are opened.")
+                    raise Refused(
+                        f"An archive in {'an archive in ' * (depth - 1)}an archive; {self.limits.depth} "
+                        f"level{'s are' if self.limits.depth > 1 else ' is'} opened. {self.limits.who('depth')}"
+                    )
                 member.blob, member.size = blobs.put_file(entry.file, lazy=True)
                 member.received = member.size
                 if kind in ARCHIVE_FORMATS:

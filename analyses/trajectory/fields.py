@@ -51,6 +51,7 @@ CELL = (
 )  # fmt: skip
 ADDED = {"fork", "reused", "reused_at", "edited"}  # since the first files of this version, which lack them
 CORPUS = ("name", "version", "documents", "characters", "bytes", "sha256")
+OF_A_PART = ("of",)  # and this, where the run read some of the documents
 DOCUMENT = ("position", "title", "name", "format", "characters", "bytes", "sha256")
 
 # What no line carries, and why not.
@@ -58,6 +59,7 @@ LEFT_OUT: dict[type[models.Model], dict[str, str]] = {
     Run: {
         "id": "of this database", "workspace": "of this instance", "number": "of this workspace", "key": "of this instance",
         "created_by": "a person of this instance", "corpus_version": "the lines corpus and document",
+        "documents": "the lines document", "document_chars": "the line corpus",
         "stop_requested_at": "of the worker", "pause_requested_at": "of the worker", "lease_token": "of the worker", "lease_expires_at": "of the worker",
         "attempts": "of the worker", "resumed_at": "of the worker", "warm_worker": "of the worker", "warm_until": "of the worker",
         "follow_ups": "counted from the lines",

@@ -71,23 +71,30 @@ def _corpus(run: Run) -> Iterator[bytes]:
     foreign = ForeignCorpus.objects.filter(run=run).first()
     if foreign is not None:
         about = foreign.described
-        yield _line({"type": "corpus"} | {name: about[name] for name in fields.CORPUS})
+        yield _line(
+            {"type": "corpus"} | {name: about[name] for name in (*fields.CORPUS, *fields.OF_A_PART) if name in about}
+        )
         for document in about["list"] if run.contents.sources else ():
             yield _line({"type": "document"} | dict(zip(fields.DOCUMENT, document, strict=True)))
     elif run.corpus_version_id is not None:
         version = CorpusVersion.objects.select_related("corpus").get(pk=run.corpus_version_id)
-        values = (
-            version.corpus.name,
-            version.number,
-            version.document_count,
-            version.characters,
-            version.bytes,
-            version.text,
-        )
-        yield _line({"type": "corpus"} | fields.described(dict(zip(fields.CORPUS, values, strict=True)), fields.CORPUS))
-        if not run.contents.sources:
-            return
-        for document in version.documents.order_by("position").iterator(chunk_size=500):
+        chosen = None if run.documents is None else set(run.documents)
+        read = [
+            document
+            for document in version.documents.order_by("position").defer("meta", "marks").iterator()
+            if chosen is None or document.position in chosen
+        ]
+        about = {
+            "name": version.corpus.name, "version": version.number, "documents": version.document_count,
+            "characters": version.characters, "bytes": version.bytes, "sha256": version.text,
+        }  # fmt: skip
+        if chosen is not None:
+            about["documents"] = len(read)
+            about["characters"] = sum(document.characters for document in read)
+            about["bytes"] = sum(document.byte_end - document.byte_start for document in read)
+            about["of"] = version.document_count
+        yield _line({"type": "corpus"} | fields.described(about, tuple(about)))
+        for document in read if run.contents.sources else ():
             told = (
                 document.position, document.title, document.name, document.format, document.characters,
                 document.byte_end - document.byte_start, document.original,
@@ -224,7 +231,8 @@ class _Reader:
         self._check_answer(bytes(run.answer_value))
 
     def _corpus(self, line: dict[str, Any]) -> None:
-        self.draft.corpus = fields.described(line, fields.CORPUS) | {"list": self._documents}
+        names = fields.CORPUS + tuple(name for name in fields.OF_A_PART if name in line)
+        self.draft.corpus = fields.described(line, names) | {"list": self._documents}
 
     def _document(self, line: dict[str, Any]) -> None:
         if len(self._documents) >= DOCUMENTS_MOST:

@@ -85,7 +85,9 @@ def facts(run: Run) -> list[tuple[str, str]]:
             1,
             (
                 "Corpus",
-                f"{inline(version.corpus.name)}, version {version.number}, {version.document_count:,} documents",
+                f"{inline(version.corpus.name)}, version {version.number}, "
+                + (f"{len(run.documents):,} of its " if run.documents is not None else "")
+                + f"{version.document_count:,} documents",
             ),
         )
     if run.imported_from:

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django.views.decorators.vary import vary_on_headers
 from django_htmx.middleware import HtmxDetails
 
-from analyses.actions import RunRefused, start_run
+from analyses.actions import RunRefused, TooLarge, start_run
 from analyses.budgets import least, standings
 from analyses.estimates import Estimate, estimate
 from analyses.models import ENDED, Corpus, CorpusVersion, Run
@@ -63,7 +63,7 @@ def ask(request: HtmxHttpRequest, workspace: str) -> HttpResponse:
 def run_estimate(request: HttpRequest, workspace: str) -> HttpResponse:
     """The estimate alone, for another corpus, strategy or endpoint than the page began with."""
     member = membership(request, workspace)
-    chosen = {name: request.GET[name] for name in ("corpus", "strategy", "endpoint") if name in request.GET}
+    chosen = {name: request.GET[name] for name in ("corpus", "part", "strategy", "endpoint") if name in request.GET}
     form = RunForm(workspace=member.workspace, versions=latest_versions(member), initial=chosen)
     return render(request, "analyses/_estimate.html", {"workspace": member.workspace} | _expected(form, member))
 
@@ -97,6 +97,7 @@ def _start(form: RunForm, member: Member) -> Run | None:
             member.user,
             question=given["question"],
             corpus_version=form.version,
+            documents=form.documents,
             strategy=given["strategy"],
             endpoint=given["endpoint"],
             root_model=given["root_model"],
@@ -105,16 +106,17 @@ def _start(form: RunForm, member: Member) -> Run | None:
         )
     except RunRefused as refusal:
         form.add_error(None, str(refusal))
+        form.too_large = isinstance(refusal, TooLarge)
         return None
 
 
 def _estimate_of(form: RunForm, member: Member) -> Estimate | None:
     version = form.versions.get(form["corpus"].value() or "")
+    characters = version.characters if version else 0
+    if form.chosen_part and version and form.chosen_part.version.corpus_id == version.corpus_id:
+        characters = form.chosen_part.characters
     return estimate(
-        member.workspace,
-        strategy=form["strategy"].value(),
-        endpoint=form.chosen.name,
-        characters=version.characters if version else 0,
+        member.workspace, strategy=form["strategy"].value(), endpoint=form.chosen.name, characters=characters
     )
 
 
@@ -155,10 +157,18 @@ def _start_of_form(request: HttpRequest, member: Member) -> tuple[dict[str, Any]
             note = (
                 f"The model endpoint of run {run.number}, {run.endpoint}, is no longer offered: the default is chosen."
             )
-    for name in ("question", "corpus"):
+    for name in ("question", "corpus", "part"):
         if name in request.GET:
             start[name] = request.GET[name]
+    if "corpus" in request.GET and "part" not in request.GET:
+        start.pop("part", None)
     return start, note
+
+
+def _choose(form: RunForm) -> CorpusVersion | None:
+    """The version of which documents can be chosen: the corpus that the form shows, where it has several."""
+    version = form.versions.get(form["corpus"].value() or "")
+    return version if version and version.document_count > 1 else None
 
 
 def _recent(member: Member) -> dict[str, Any]:
@@ -182,6 +192,8 @@ def _page(request: HttpRequest, member: Member, form: RunForm, note: str = "", c
         | _expected(form, member)
         | {
             "form": form,
+            "choose": _choose(form),
+            "chosen_positions": form.chosen_part.text.rpartition(":")[2] if form.chosen_part else "",
             "confirm": confirm,
             "note": note,
             "samples": samples,

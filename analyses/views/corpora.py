@@ -21,6 +21,7 @@ from analyses.corpus_forms import CorpusForm, UploadForm
 from analyses.ingest import corpora as changes
 from analyses.ingest.formats import READS
 from analyses.ingest.limits import UploadLimits, megabytes
+from analyses.ingest.part import page_of
 from analyses.ledger import Ledger
 from analyses.models import Corpus, CorpusVersion, Run, Upload, UploadFile
 from workspaces.access import demand, membership
@@ -69,7 +70,7 @@ def corpus_list(request: HttpRequest, workspace: str) -> HttpResponse:
         "may_ask": may(member, May.ASK),
         "form": UploadForm(),
         "reads": READS,
-        "most": megabytes(UploadLimits.from_settings().bytes),
+        "most": megabytes(UploadLimits.of(member.workspace).bytes),
         "nav": "corpora",
     }
     return render(request, "analyses/corpus_list.html", context)
@@ -111,28 +112,39 @@ def version_of(request: HttpRequest, corpus: Corpus) -> CorpusVersion:
 @require_GET
 def corpus_detail(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
     member, corpus = corpus_of(request, workspace, key)
-    version = version_of(request, corpus)
+    reader = _reader(request, corpus)
+    version = reader.corpus_version if reader and reader.corpus_version else version_of(request, corpus)
     versions = list(corpus.versions.annotate(run_count=Count("runs")).order_by("-number")[:50])
-    documents = version.documents.order_by("position").defer("marks")
+    page, documents = page_of(version, reader.documents if reader else None, PAGE, request.GET.get("page"))
     context = {
         "corpus": corpus,
         "version": version,
         "versions": versions,
         "is_latest": versions[0].number == version.number,
-        "page": Paginator(documents, PAGE).get_page(request.GET.get("page")),
+        "reader": reader,
+        "page": page,
+        "documents": documents,
         "tokens": version.characters // TOKEN,
         "probe_url": request.path + "probe" + (f"?version={version.number}" if "version" in request.GET else ""),
         "oversize": (too_large := ingest.oversize(version)),
         "probe": probe_of(version) if too_large or version.bytes <= PROBE_AT_ONCE else None,
         "ledger": _last_ledger(corpus),
         "reads": READS,
-        "most": megabytes(UploadLimits.from_settings().bytes),
+        "most": megabytes(UploadLimits.of(member.workspace).bytes),
         "form": UploadForm(),
         "rename_form": CorpusForm(instance=corpus),
         "may_ask": may(member, May.ASK),
         "nav": "corpora",
     }
     return render(request, "analyses/corpus_detail.html", context)
+
+
+def _reader(request: HttpRequest, corpus: Corpus) -> Run | None:
+    """The run that the address names, where it read a part of this corpus: its documents are shown alone."""
+    if "run" not in request.GET:
+        return None
+    runs = Run.objects.visible_to(request.user).select_related("workspace", "corpus_version")
+    return get_object_or_404(runs, key=request.GET["run"], corpus_version__corpus=corpus, documents__isnull=False)
 
 
 def _last_ledger(corpus: Corpus) -> Ledger | None:

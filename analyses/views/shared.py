@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
@@ -12,6 +11,7 @@ from django.views.decorators.vary import vary_on_headers
 
 from analyses import blobs, preview, sharing
 from analyses.endpoints import OFFLINE
+from analyses.ingest.part import page_of
 from analyses.models import CorpusVersion, Document, Run, Share, Status
 from analyses.reader import Window
 from analyses.runpage import WORDS, run_page_context
@@ -75,7 +75,7 @@ def _card(request: HttpRequest, share: Share) -> dict[str, str]:
         version = run.corpus_version
         title = run.question[:200]
         told = [WORDS[Status(run.status)], f"{run.calls:,} calls", f"{run.cells:,} cells"]
-        told += [f"{version.document_count:,} documents"] if version else []
+        told += [f"{len(run.documents or ()) or version.document_count:,} documents"] if version else []
         said = ", ".join(told) + ". Watch how a Recursive Language Model worked it out."
     image = request.build_absolute_uri(reverse("share-preview", args=[share.token]))
     return {
@@ -133,8 +133,9 @@ def _with_sources(request: HttpRequest, token: str) -> tuple[Run, CorpusVersion]
 def share_sources(request: HttpRequest, token: str) -> HttpResponse:
     """The documents that the run read."""
     run, version = _with_sources(request, token)
-    page = Paginator(version.documents.order_by("position"), DOCUMENTS).get_page(request.GET.get("page"))
-    return render(request, "analyses/share_sources.html", {"run": run, "version": version, "page": page})
+    page, documents = page_of(version, run.documents, DOCUMENTS, request.GET.get("page"))
+    context = {"run": run, "version": version, "page": page, "documents": documents}
+    return render(request, "analyses/share_sources.html", context)
 
 
 @require_GET
@@ -142,6 +143,8 @@ def share_sources(request: HttpRequest, token: str) -> HttpResponse:
 def share_document(request: HttpRequest, token: str, position: int) -> HttpResponse:
     """One of them, in windows, as its members read it."""
     run, version = _with_sources(request, token)
+    if run.documents is not None and position not in run.documents:
+        raise Http404  # of the corpus, and not of what this run read
     document = get_object_or_404(Document.objects.filter(version=version), position=position)
     document.version = version
     try:

@@ -48,12 +48,12 @@ def _same_version(request: HttpRequest) -> None:
         raise tus.Trouble(412, f"This is tus {tus.VERSION}: say so in Tus-Resumable.")
 
 
-def _capabilities() -> HttpResponse:
+def _capabilities(upload: Upload) -> HttpResponse:
     response = HttpResponse(status=204)
     response.headers["Tus-Version"] = tus.VERSION
     response.headers["Tus-Extension"] = tus.EXTENSIONS
     response.headers["Tus-Checksum-Algorithm"] = ",".join(tus.ALGORITHMS)
-    response.headers["Tus-Max-Size"] = str(UploadLimits.from_settings().bytes)
+    response.headers["Tus-Max-Size"] = str(UploadLimits.of(upload.workspace).bytes)
     return response
 
 
@@ -77,7 +77,7 @@ def tus_create(request: HttpRequest, workspace: str, upload: str) -> HttpRespons
     """A row for a file that will come in pieces."""
     member, made = upload_of(request, workspace, upload)
     if request.method == "OPTIONS":
-        return _capabilities()
+        return _capabilities(made)
     demand(member, May.ASK)
     _same_version(request)
     size = _number(request, "Upload-Length")
@@ -102,7 +102,7 @@ def tus_file(request: HttpRequest, workspace: str, upload: str, file: int) -> Ht
     """One file on its way: where it stands, more of it, or that it will not come."""
     member, made = upload_of(request, workspace, upload)
     if request.method == "OPTIONS":
-        return _capabilities()
+        return _capabilities(made)
     demand(member, May.ASK)
     _same_version(request)
     row = get_object_or_404(made.files, pk=file, archive=None)

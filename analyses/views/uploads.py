@@ -56,7 +56,7 @@ def _sent(request: HttpRequest, member: Member, corpus: Corpus | None) -> HttpRe
     if request.headers.get("X-Upload") == "begin":
         made = _start(request, member, corpus, request.POST.get("name", ""))
         return JsonResponse({"url": made.get_absolute_url()}, status=201)
-    form = UploadForm(request.POST, request.FILES)
+    form = UploadForm(request.POST, request.FILES, limits=UploadLimits.of(member.workspace))
     if not form.is_valid():
         return _form(request, member, form, corpus)
     made = _start(request, member, corpus, form.cleaned_data["name"])
@@ -77,7 +77,7 @@ def _start(request: HttpRequest, member: Member, corpus: Corpus | None, name: st
 
 
 def _form(request: HttpRequest, member: Member, form: UploadForm, corpus: Corpus | None) -> HttpResponse:
-    limits = UploadLimits.from_settings()
+    limits = UploadLimits.of(member.workspace)
     context = {
         "form": form,
         "corpus": corpus,
@@ -112,7 +112,7 @@ def upload_detail(request: HttpRequest, workspace: str, upload: str) -> HttpResp
         "corpus": made.corpus,
         "may_ask": may(member, May.ASK),
         "reads": READS,
-        "most": megabytes(UploadLimits.from_settings().bytes),
+        "most": megabytes(UploadLimits.of(member.workspace).bytes),
         "nav": "corpora",
     }
     return render(request, "analyses/upload_detail.html", context)

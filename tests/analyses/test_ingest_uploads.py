@@ -335,7 +335,9 @@ def test_damaged_member_says_so_and_the_others_stay(workspace: Any) -> None:
 def test_zip_bomb_is_refused_whole_whatever_it_says_of_itself(workspace: Any, settings: Any) -> None:
     bomb = zipped({"a.txt": b"words", "bomb.txt": b"a" * (24 << 20)})
     made = upload(workspace, {"bomb.zip": bomb, "good.txt": b"fine"})
-    assert told(made)["bomb.zip"][1].endswith("unpacks to more than 100 times that: refused as a zip bomb.")
+    assert told(made)["bomb.zip"][1].endswith(
+        "unpacks to more than 100 times that: refused as a zip bomb. Whoever runs this server can raise that limit."
+    )
     assert set(told(made)) == {"bomb.zip", "good.txt"}  # not even its honest member
 
     # The same with sizes that lie: read, not believed.
@@ -367,7 +369,10 @@ def test_archive_of_too_many_files_is_refused(workspace: Any, settings: Any) -> 
     data = {f"{n}.txt": b"%d" % n for n in range(21)}
     for name, packed in (("a.zip", zipped(data)), ("a.tgz", tarred(data))):
         made = upload(workspace, {name: packed})
-        assert told(made)[name][1] == "It holds 21 files or more; an upload takes 20."
+        assert (
+            told(made)[name][1]
+            == "It holds 21 files or more; an upload takes 20. Whoever runs this server can raise that limit."
+        )
         assert made.version is None
 
 
@@ -377,7 +382,10 @@ def test_archives_in_archives_open_to_their_depth(workspace: Any) -> None:
     made = upload(workspace, {"one.zip": zipped({"two.zip": two, "top.txt": b"top"})})
     said = told(made)
     assert said["top.txt"][0] == said["two.zip/mid.txt"][0] == "ready"
-    assert said["two.zip/three.zip"] == ("failed", "An archive in an archive in an archive; 2 levels are opened.")
+    assert said["two.zip/three.zip"] == (
+        "failed",
+        "An archive in an archive in an archive; 2 levels are opened. Whoever runs this server can raise that limit.",
+    )
     assert made.version and sorted(texts(made.version)) == ["mid", "top"]
 
 
@@ -755,7 +763,10 @@ def test_file_that_is_no_mailbox_is_refused(workspace: Any) -> None:
 def test_mailbox_of_too_many_messages_is_refused_whole(workspace: Any, settings: Any) -> None:
     settings.UPLOAD_FILES = 5
     made = upload(workspace, {"a.mbox": make.mbox([make.mail(f"{n}", "x") for n in range(8)])})
-    assert told(made)["a.mbox"] == ("failed", "It holds 6 files or more; an upload takes 5.")
+    assert told(made)["a.mbox"] == (
+        "failed",
+        "It holds 6 files or more; an upload takes 5. Whoever runs this server can raise that limit.",
+    )
 
 
 def test_files_are_refused_and_kept_for_another_try_where_there_is_no_jail(

@@ -163,3 +163,47 @@ def test_search_over_megabytes_is_quick(cast: Cast) -> None:
     for _ in range(10):
         assert search.search(made, "needle1").total == 8
     assert (time.perf_counter() - began) / 10 < 0.5  # benchmarks/ingest.py has the figure
+
+
+SPACELESS = {
+    "人間": "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。",
+    "灯台守": "その夜、灯台守は時計を見た。",
+    "人人生": "人人生而自由，在尊严和权利上一律平等。",
+    "自": "人人生而自由",
+    "เสรีภาพ": "มนุษย์ทั้งปวงเกิดมามีอิสระและเสมอภาคกัน มีสิทธิและเสรีภาพ",
+    "존엄": "모든인간은태어날때부터자유로우며그존엄과권리에있어동등하다",
+    "iPhone手机": "他的iPhone手机在桌子上。",
+}
+
+
+@pytest.mark.parametrize("query", SPACELESS)
+def test_words_of_scripts_without_spaces_are_ranked_hits_of_the_very_characters(query: str, cast: Cast) -> None:
+    others = ("q " * 500, "別の話。" * 300, "다른이야기" * 300, "เรื่องอื่น" * 300)
+    rare = SPACELESS[query]
+    made = version(cast, *others, "別の話。" * 60 + rare, rare)
+    answer = search.search(made, query)
+    assert {hit.position for hit in answer.hits} == {4, 5}
+    assert all(text_at(made, hit) == query for hit in answer.hits)
+    assert answer.hits[0].position == 5  # ranked: the shorter passage says more of it
+    assert search.documents_with(made, query) == [4, 5]
+
+
+def test_combining_marks_do_not_cut_words(cast: Cast) -> None:
+    made = version(cast, "मानव हिन्दी में", "हन द", "caf\u0065\u0301 noir")
+    assert [hit.position for hit in search.search(made, "हिन्दी").hits] == [0]
+    assert [hit.position for hit in search.search(made, "cafe").hits] == [2]
+
+
+def test_highlight_of_hangul_is_of_the_whole_syllable(cast: Cast) -> None:
+    made = version(cast, "학교 한국 사람")
+    (hit,) = search.search(made, "한국").hits
+    assert text_at(made, hit) == "한국"
+
+
+def test_an_index_of_an_older_form_makes_place(cast: Cast, settings: Any) -> None:
+    made = version(cast, "one two")
+    old = search._place(made).with_name(f"{made.text}-{made.pk}.1.sqlite")
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"x")
+    assert search.search(made, "two").total == 1
+    assert not old.exists()

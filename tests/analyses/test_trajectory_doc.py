@@ -31,7 +31,7 @@ def table(heading: str) -> list[str]:
     ("heading", "names"),
     [
         ("run", ("format", "version", "origin", *fields.RUN)),
-        ("corpus", fields.CORPUS),
+        ("corpus", (*fields.CORPUS, *fields.OF_A_PART)),
         ("document", fields.DOCUMENT),
         ("call", fields.CALL),
         ("cell", fields.CELL),

@@ -29,6 +29,7 @@ ALLOWED = {
     May.ENDPOINTS: {"owner", "admin"},
     May.RETENTION: {"owner", "admin"},
     May.BUDGETS: {"owner", "admin"},
+    May.LIMITS: {"owner", "admin"},
     May.AUDIT: {"owner", "admin"},
     May.OWN: {"owner"},
     May.DELETE: {"owner"},
