@@ -196,7 +196,9 @@ def test_announcing_more_than_fits_is_refused_with_figures(client: Client, cast:
     told = {"files": [{"name": f"{n}.txt", "size": 1} for n in range(3)]}
     response = client.post(f"{url}files", json.dumps(told), content_type="application/json")
     assert response.status_code == 422
-    assert response.json() == {"reason": "An upload takes 2 files; this one would have 3. Whoever runs this server can raise that limit."}
+    assert response.json() == {
+        "reason": "An upload takes 2 files; this one would have 3. Whoever runs this server can raise that limit."
+    }
 
 
 def test_files_are_added_as_a_new_version(client: Client, cast: Cast) -> None:
