@@ -13,6 +13,8 @@ if (page && form) {
   let beginning = null, gone = false;
   const queue = [];                 // {id, file, path}
   const flying = new Map();         // row's id → {sent, size, taken: bytes of it that the server has counted}
+  const tries = new Set();          // what is under way and can be held: tus uploads, requests
+  let held = null;                  // while paused: {promise, go}
   let done = 0, working = 0, telling = 0, started = 0;
   const speed = [];                 // [time, bytes sent] of the last seconds
 
@@ -82,6 +84,39 @@ if (page && form) {
   }
   const pause = seconds => new Promise(yes => setTimeout(yes, seconds * 1000));
   class Refused extends Error {}
+  class Gone extends Error {} // the connection did not come back: what is left waits for “Go on”
+
+  // ————— pause and go on —————
+  const hold = document.querySelector("#upload-hold");
+  function halt(words) {
+    if (held) return;
+    held = {};
+    held.promise = new Promise(go => { held.go = go; });
+    for (const each of tries) each.abort();
+    speed.length = 0;
+    say(words ?? "Paused: nothing more is sent until you go on. What has arrived is kept.", words ? "failed" : "limit");
+    draw();
+  }
+  function goOn() {
+    const { go } = held ?? {};
+    held = null;
+    speed.length = 0;
+    say("");
+    draw();
+    go?.();
+  }
+  function draw() { // the button, where there is something to hold
+    if (!hold) return;
+    const busy = working > 0 || queue.length > 0;
+    hold.hidden = !busy;
+    const button = hold.querySelector("button");
+    button.setAttribute("aria-pressed", String(Boolean(held)));
+    button.querySelector("[data-label]").textContent = held ? "Go on" : "Pause";
+    button.querySelector("[data-go]").hidden = !held;
+    button.querySelector("[data-stop]").hidden = Boolean(held);
+  }
+  hold?.querySelector("button").addEventListener("click", () => { if (held) goOn(); else halt(); });
+  addEventListener("online", () => { if (held?.lost) goOn(); });
 
   async function post(url, body, headers = {}) {
     for (let turn = 0; ; turn++) {
@@ -105,7 +140,8 @@ if (page && form) {
     return `The server refused it (${status}).`;
   }
   async function again(turn, error) {
-    if (turn >= WAITS.length) throw new Refused("The connection did not come back. What has arrived is kept: load this page and drop the same files to go on.");
+    if (held) return held.promise; // it was paused, and not broken
+    if (turn >= WAITS.length) throw new Gone("The connection did not come back. What has arrived is kept: go on here once it is there, or drop the same files on this page later.");
     say(`The connection broke (${error.message}). Trying again in ${WAITS[turn]} s; what has arrived is kept.`, "limit");
     await pause(WAITS[turn]);
   }
@@ -152,16 +188,27 @@ if (page && form) {
     close();
   }
   function fail(error) {
+    if (error instanceof Gone) { halt(error.message); held.lost = true; return; }
     if (!(error instanceof Refused)) throw error;
     say(error.message, "failed");
     if (!upload) beginning = null;
   }
   async function work() {
     working++;
-    try {
-      for (let batch; (batch = take()).length;) await send(batch);
-    } catch (error) { fail(error); }
+    draw();
+    for (;;) {
+      await held?.promise;
+      const batch = take();
+      if (!batch.length || gone) break;
+      try {
+        await send(batch);
+      } catch (error) {
+        if (error instanceof Gone) queue.unshift(...batch);
+        fail(error);
+      }
+    }
     working--;
+    draw();
     close();
   }
   function take() {
@@ -175,7 +222,7 @@ if (page && form) {
   }
   let closing = false;
   async function close() { // all sent: no more files will come, unless more are dropped
-    if (working || telling || queue.length || !upload || closing) return;
+    if (working || telling || queue.length || !upload || closing || gone) return;
     closing = true;
     try { await post(`${upload}close`, new URLSearchParams()); await look(); } catch (error) { fail(error); }
     closing = false;
@@ -184,27 +231,44 @@ if (page && form) {
   // A large file goes in pieces by the tus protocol: what has arrived stays, in this tab or the next.
   function pieces({ id, file }) {
     return new Promise((yes, no) => {
-      new tus.Upload(file, {
+      const way = new tus.Upload(file, {
         uploadUrl: `${upload}tus/${id}`,
         chunkSize: PIECE,
         retryDelays: WAITS.map(seconds => seconds * 1000),
         headers: { "X-CSRFToken": token },
+        onBeforeRequest: async request => { // what the server counts must be what was read here
+          if (request.getMethod() !== "PATCH" || !crypto.subtle) return; // without HTTPS the browser has none
+          const at = Number(request.getHeader("Upload-Offset"));
+          const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await file.slice(at, at + PIECE).arrayBuffer()));
+          request.setHeader("Upload-Checksum", `sha256 ${btoa(String.fromCharCode(...digest))}`);
+        },
         storeFingerprintForResuming: false, // the row knows where it stands
         onProgress: sent => { flying.set(id, { sent, size: file.size, taken: flying.get(id)?.taken ?? sent }); paint(); },
         onChunkComplete: (_, taken) => { flying.set(id, { sent: taken, size: file.size, taken }); paint(); },
         onShouldRetry: (error, turn) => {
           const status = error.originalResponse?.getStatus() ?? 0;
           if (status && status < 500 && ![409, 423, 429, 460].includes(status)) return false;
-          say(`The connection broke (${status ? `the server said ${status}` : "no answer"}). Trying again in ${WAITS[turn] ?? "some"} s; what has arrived is kept.`, "limit");
+          if (held) return false; // it was held, and goes on when it is let go
+          if (status === 460) say("A piece did not arrive as it was sent: it is sent again.", "limit");
+          else say(`The connection broke (${status ? `the server said ${status}` : "no answer"}). Trying again in ${WAITS[turn] ?? "some"} s; what has arrived is kept.`, "limit");
           return true;
         },
         onAfterResponse: (_, response) => { if (response.getStatus() < 400) say(""); },
-        onSuccess: yes,
+        onSuccess: () => { tries.delete(handle); yes(); },
         onError: error => {
+          tries.delete(handle);
           const response = error.originalResponse;
           no(response && response.getStatus() < 500 ? new Refused(reason(response.getStatus(), response.getBody())) : new Error("no answer"));
         },
-      }).start();
+      });
+      const handle = {
+        abort: () => {
+          if (gone) return way.abort();
+          way.abort().catch(() => {}).then(() => held?.promise).then(() => { if (!gone) way.start(); }); // from where the server stands
+        },
+      };
+      tries.add(handle);
+      way.start();
     });
   }
 
@@ -219,7 +283,8 @@ if (page && form) {
         return;
       } catch (error) {
         batch.forEach(({ id }) => flying.delete(id));
-        if (error instanceof Refused) throw error;
+        if (error instanceof Refused || error instanceof Gone || gone) throw error;
+        if (held) { turn = -1; await held.promise; continue; }
         const lost = await unreadable(batch);
         if (lost.length) { // vanished or changed since they were picked: the others go without them
           await post(`${upload}files`, JSON.stringify({ lost: lost.map(({ id }) => id) }), { "Content-Type": "application/json" });
@@ -254,6 +319,10 @@ if (page && form) {
         }
         paint();
       });
+      const handle = { abort: () => request.abort() };
+      tries.add(handle);
+      request.addEventListener("loadend", () => tries.delete(handle));
+      request.addEventListener("abort", () => no(new Error("held")));
       request.addEventListener("load", () => {
         if (request.status < 300) yes();
         else if (request.status >= 500 || request.status === 429) no(new Error(`the server said ${request.status}`));
@@ -294,12 +363,19 @@ if (page && form) {
     const shown = Math.min(all, here + onWay);
     total.querySelector("progress").value = shown;
     total.querySelector("[data-bytes]").textContent = `${units(shown)} of ${units(all)}`;
+    told(all ? Math.floor(4 * shown / all) : 0);
     const [first, last] = [speed[0], speed.at(-1)], rate = (last[1] - first[1]) / Math.max(0.2, (last[0] - first[0]) / 1000);
     if (rate > 0 && (working || queue.length)) {
       total.querySelector("[data-speed]").textContent = `${units(rate)} a second`;
       const left = (all - shown) / rate;
       total.querySelector("[data-left]").textContent = left < 1 ? "" : left < 90 ? `about ${Math.ceil(left)} s left` : `about ${Math.ceil(left / 60)} min left`;
     }
+  }
+  let quarter = 0;
+  function told(now) { // to those who do not see the bar
+    if (now === quarter) return;
+    quarter = now;
+    document.querySelector("#upload-told").textContent = ["", "A quarter is uploaded.", "Half is uploaded.", "Three quarters are uploaded.", "All is uploaded."][now] ?? "";
   }
   document.addEventListener("htmx:afterSwap", paint);
 
@@ -315,5 +391,14 @@ if (page && form) {
     document.querySelector("#paste").hidden = true;
   });
 
-  addEventListener("beforeunload", event => { if (working || queue.length) event.preventDefault(); });
+  // Cancelled in the ledger: nothing more is sent, and leaving this page loses nothing.
+  document.addEventListener("submit", event => {
+    if (!event.target.matches("[data-cancel]")) return;
+    gone = true;
+    queue.length = 0;
+    for (const each of tries) each.abort();
+    held?.go();
+  });
+  addEventListener("pageshow", event => { if (event.persisted && gone) location.reload(); });
+  addEventListener("beforeunload", event => { if (!gone && (working || queue.length)) event.preventDefault(); });
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -317,3 +319,84 @@ def test_real_transcripts_are_dropped_and_read(page: Page, cast: Cast, live_serv
     page.get_by_role("link", name="355 edgedb").click()
     expect(page.locator("#text .para").first).to_contain_text("What database are you using")
     expect(page.locator("#text .para > a").first).to_have_text("0:00")
+
+
+def test_a_piece_with_a_wrong_checksum_is_not_kept_and_is_sent_again(
+    page: Page, cast: Cast, live_server: Any, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.txt"
+    large.write_bytes(b"0123456789 abcdef\n" * 500_000)  # 9 MB: two pieces
+    said: list[tuple[str, str]] = []
+    refused: list[int] = []
+
+    def spoil(route: Route) -> None:
+        headers = dict(route.request.headers)
+        if route.request.method == "PATCH":
+            said.append((headers["upload-offset"], headers.get("upload-checksum", "")))
+            if len(said) == 1:
+                return route.continue_(headers=headers | {"upload-checksum": f"sha256 {'A' * 43}="})
+        return route.continue_()
+
+    page.route("**/tus/*", spoil)
+    page.on("response", lambda response: refused.append(response.status) if response.status >= 400 else None)
+    page.goto(live_server.url + cast.url("corpora/new"))
+    page.set_input_files("#id_files", large)
+    page.wait_for_url("**/corpora/*/", timeout=40_000)
+    assert refused == [460]
+    assert [at for at, _ in said] == ["0", "0", str(8 << 20)]
+    data = large.read_bytes()
+    for at, checksum in said:
+        piece = data[int(at) : int(at) + (8 << 20)]
+        assert checksum == f"sha256 {base64.b64encode(hashlib.sha256(piece).digest()).decode()}"
+    document = Corpus.objects.get().latest.documents.get()  # type: ignore[union-attr]
+    assert blobs.read(document.original) == data
+
+
+def held_up(page: Page, live_server: Any, cast: Cast, tmp_path: Path) -> tuple[list[Route], list[str]]:
+    """An upload whose first piece is on its way and does not arrive."""
+    large = tmp_path / "large.txt"
+    large.write_bytes(b"0123456789 abcdef\n" * 500_000)
+    waiting: list[Route] = []
+    asked: list[str] = []
+
+    def first_waits(route: Route) -> None:
+        asked.append(route.request.method)
+        if route.request.method == "PATCH" and not waiting:
+            waiting.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/tus/*", first_waits)
+    page.goto(live_server.url + cast.url("corpora/new"))
+    with page.expect_request(lambda request: request.method == "PATCH", timeout=20_000):
+        page.set_input_files("#id_files", large)
+    return waiting, asked
+
+
+def test_a_paused_upload_sends_nothing_until_it_goes_on(
+    page: Page, cast: Cast, live_server: Any, tmp_path: Path
+) -> None:
+    _, asked = held_up(page, live_server, cast, tmp_path)
+    page.get_by_role("button", name="Pause").press("Enter")
+    expect(page.locator("#upload-said")).to_contain_text("Paused: nothing more is sent until you go on.")
+    before = len(asked)
+    page.wait_for_timeout(1500)
+    assert len(asked) == before
+    go_on = page.get_by_role("button", name="Go on")
+    expect(go_on).to_be_focused()
+    go_on.press("Enter")
+    page.wait_for_url("**/corpora/*/", timeout=40_000)
+    assert asked[before:] == ["HEAD", "PATCH", "PATCH"]
+
+
+def test_cancelling_an_upload_under_way_asks_nothing_further(
+    page: Page, cast: Cast, live_server: Any, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.accept()))
+    held_up(page, live_server, cast, tmp_path)
+    page.get_by_role("button", name="Cancel the rest").click()
+    expect(page.locator("#ledger")).to_contain_text("Cancelled before it was taken in.", timeout=20_000)
+    expect(page.get_by_text("The rest of the upload was cancelled.")).to_be_visible()
+    assert asked == []
+    assert not Corpus.objects.exists()
