@@ -145,7 +145,8 @@ def upload_files(request: HttpRequest, workspace: str, upload: str) -> HttpRespo
             gone = made.files.filter(pk__in=[int(pk) for pk in list(said["lost"])[:ANNOUNCED_MOST]])
             for lost in gone:
                 uploads.lose(
-                    lost, "The browser could not read it any more: it was moved, changed or deleted meanwhile. Add it again."
+                    lost,
+                    "The browser could not read it any more: it was moved, changed or deleted meanwhile. Add it again.",
                 )
             uploads.wake(made)
             return JsonResponse({"lost": len(gone)})

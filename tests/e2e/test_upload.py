@@ -393,7 +393,7 @@ def test_cancelling_an_upload_under_way_asks_nothing_further(
     page: Page, cast: Cast, live_server: Any, tmp_path: Path
 ) -> None:
     asked: list[str] = []
-    page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.accept()))
+    page.on("dialog", lambda dialog: asked.append(dialog.message) or dialog.accept())  # type: ignore[func-returns-value]
     held_up(page, live_server, cast, tmp_path)
     page.get_by_role("button", name="Cancel the rest").click()
     expect(page.locator("#ledger")).to_contain_text("Cancelled before it was taken in.", timeout=20_000)
