@@ -72,6 +72,7 @@ class CorpusVersion(models.Model):
     document_count = models.PositiveIntegerField()
     characters = models.PositiveBigIntegerField()
     bytes = models.PositiveBigIntegerField()
+    change = models.CharField(max_length=300, blank=True)  # from the version before, in words
     created_at = models.DateTimeField(default=timezone.now)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
 
@@ -118,6 +119,7 @@ class Upload(models.Model):
     version = models.ForeignKey(CorpusVersion, models.SET_NULL, null=True, related_name="+")  # what it made
     key = models.CharField(max_length=24, unique=True, default=new_key)
     name = models.CharField(max_length=200, blank=True)  # of the corpus to be made
+    replaces = models.JSONField(null=True)  # the document in whose place its files come: position, original, name
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
     closed_at = models.DateTimeField(null=True)  # no more files will come

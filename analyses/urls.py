@@ -21,6 +21,7 @@ from analyses.views import (
     tus,
     uploads,
     usage,
+    versions,
 )
 
 urlpatterns = [
@@ -62,6 +63,8 @@ urlpatterns = [
     path("w/<slug:workspace>/corpora/<str:key>/add", uploads.corpus_add, name="corpus-add"),
     path("w/<slug:workspace>/corpora/<str:key>/probe", corpora.corpus_probe, name="corpus-probe"),
     path("w/<slug:workspace>/corpora/<str:key>/choose", choose.corpus_choose, name="corpus-choose"),
+    path("w/<slug:workspace>/corpora/<str:key>/order", versions.corpus_order, name="corpus-order"),
+    path("w/<slug:workspace>/corpora/<str:key>/restore", versions.corpus_restore, name="corpus-restore"),
     path("w/<slug:workspace>/corpora/<str:key>/search", search.corpus_search, name="corpus-search"),
     path("w/<slug:workspace>/corpora/<str:key>/rename", corpora.corpus_rename, name="corpus-rename"),
     path("w/<slug:workspace>/corpora/<str:key>/delete", corpora.corpus_delete, name="corpus-delete"),

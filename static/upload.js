@@ -151,7 +151,7 @@ if (page && form) {
     body.set("name", form.elements.name?.value ?? "");
     const response = await post(form.action, body, { "X-Upload": "begin" });
     upload = (await response.json()).url;
-    if (!location.pathname.startsWith(upload) && !form.action.endsWith("/add")) history.replaceState(null, "", upload);
+    if (!location.pathname.startsWith(upload) && !new URL(form.action).pathname.endsWith("/add")) history.replaceState(null, "", upload);
     await look();
   }
   async function look() { // the ledger as the server draws it; it asks again by itself

@@ -10,6 +10,8 @@ from analyses.ingest import loose, versions
 from analyses.models import ENDED, Corpus, CorpusVersion, Document, Run, UploadFile
 from analyses.usage import keep_usage
 
+CHANGED = "The corpus has changed meanwhile. Look at it again, then repeat what you did."
+
 
 class InUse(Exception):
     """A run is reading the corpus right now."""
@@ -28,7 +30,7 @@ def _at(pieces: list[versions.Piece], position: int, seen: CorpusVersion) -> ver
         or pieces[position].original != document.original
         or pieces[position].name != document.name
     ):
-        raise Changed("The corpus has changed meanwhile. Look at it again, then repeat what you did.")
+        raise Changed(CHANGED)
     return pieces[position]
 
 
@@ -51,6 +53,34 @@ def move(corpus: Corpus, seen: CorpusVersion, position: int, to: int, user: Any)
         return [*rest[:to], piece, *rest[to:]]
 
     return versions.make(corpus, moved, user)
+
+
+def reorder(corpus: Corpus, seen: CorpusVersion, order: list[int], user: Any) -> CorpusVersion:
+    """A new version with the documents in this order: their present positions, each once."""
+
+    def ordered(pieces: list[versions.Piece]) -> list[versions.Piece]:
+        if not _is_latest(corpus, seen) or sorted(order) != list(range(len(pieces))):
+            raise Changed(CHANGED)
+        return [pieces[position] for position in order]
+
+    return versions.make(corpus, ordered, user)
+
+
+def restore(corpus: Corpus, seen: CorpusVersion, number: int, user: Any) -> CorpusVersion:
+    """A new version that is as an earlier one was."""
+    earlier = corpus.versions.get(number=number)
+
+    def again(_: list[versions.Piece]) -> list[versions.Piece]:
+        if not _is_latest(corpus, seen):
+            raise Changed(CHANGED)
+        return versions.pieces_of(earlier)
+
+    return versions.make(corpus, again, user, said=f"as version {number} was")
+
+
+def _is_latest(corpus: Corpus, seen: CorpusVersion) -> bool:
+    latest = corpus.latest
+    return latest is not None and latest.pk == seen.pk
 
 
 @transaction.atomic

@@ -30,7 +30,7 @@ from analyses.ingest.formats import ARCHIVES, Extracted, extract, format_of
 from analyses.ingest.jailed import Reader
 from analyses.ingest.limits import Refused, UploadLimits, megabytes
 from analyses.ingest.meta import shortened
-from analyses.models import SETTLED, Corpus, CorpusVersion, Upload, UploadFile
+from analyses.models import SETTLED, Corpus, CorpusVersion, Document, Upload, UploadFile
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,28 @@ BATCH = 50
 # — what a request does —
 
 
-def start(workspace: Any, user: Any, *, corpus: Corpus | None = None, name: str = "") -> Upload:
-    return Upload.objects.create(workspace=workspace, created_by=user, corpus=corpus, name=shortened(name, 200))
+def start(
+    workspace: Any, user: Any, *, corpus: Corpus | None = None, name: str = "", replaces: Document | None = None
+) -> Upload:
+    """An upload that waits for its files: of a new corpus, of more documents, or of another file in a document's place."""
+    place = None
+    if replaces is not None:
+        place = {"position": replaces.position, "original": replaces.original, "name": replaces.name}
+    return Upload.objects.create(
+        workspace=workspace, created_by=user, corpus=corpus, name=shortened(name, 200), replaces=place
+    )
+
+
+def put_in(old: list[versions.Piece], new: list[versions.Piece], place: dict[str, Any] | None) -> list[versions.Piece]:
+    """New documents at the end, or in place of one; where that has gone meanwhile, at the end too."""
+    if place is not None:
+        like = [
+            at for at, piece in enumerate(old) if (piece.original, piece.name) == (place["original"], place["name"])
+        ]
+        if like:
+            at = place["position"] if place["position"] in like else like[0]
+            return [*old[:at], *new, *old[at + 1 :]]
+    return [*old, *new]
 
 
 def clean_name(name: str) -> str:
@@ -514,7 +534,10 @@ class Intake:
             return Corpus.objects.create(workspace=upload.workspace, name=name, created_by=upload.created_by)
 
         version = versions.make(
-            upload.corpus or create, lambda old: [*old, *new], upload.created_by, also=self._packed(fresh)
+            upload.corpus or create,
+            lambda old: put_in(old, new, upload.replaces),
+            upload.created_by,
+            also=self._packed(fresh),
         )
         # The texts are in the pack now.
         loose.let_go(row_text for row_text in (piece.source for piece in new) if row_text != version.text)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from django.db import IntegrityError, transaction
 
 from analyses import blobs
+from analyses.ingest.meta import shortened
 from analyses.models import Corpus, CorpusVersion, Document
 
 CHUNK = 1 << 20
@@ -51,10 +54,11 @@ def pieces_of(version: CorpusVersion | None) -> list[Piece]:
 
 
 def pack(pieces: Sequence[Piece]) -> tuple[str, int]:
-    """One blob of all texts, in order; return its name and size. A single whole text is its own pack."""
-    first = pieces[0]
-    if len(pieces) == 1 and first.start == 0 and blobs.path(first.source).stat().st_size == first.end:
-        return first.source, first.end
+    """One blob of all texts, in order; return its name and size. What is one whole blob already is its own pack."""
+    first, last = pieces[0], pieces[-1]
+    in_order = all(a.source == b.source and a.end == b.start for a, b in pairwise(pieces))
+    if first.start == 0 and in_order and blobs.path(first.source).stat().st_size == last.end:
+        return first.source, last.end
     with blobs.Writer() as packed:
         open_source, file = "", None
         try:
@@ -78,12 +82,36 @@ def pack(pieces: Sequence[Piece]) -> tuple[str, int]:
         return packed.commit(), packed.size
 
 
+def told(old: Sequence[Piece], new: Sequence[Piece]) -> str:
+    """What has changed from one version to the next, in words."""
+    before, after = Counter(map(_same, old)), Counter(map(_same, new))
+    gone = [piece for piece in old if before[_same(piece)] > after[_same(piece)]]
+    come = [piece for piece in new if after[_same(piece)] > before[_same(piece)]]
+    if len(gone) == len(come) == 1 and len(old) == len(new):
+        return f"{_named(gone)} replaced" + (f" by {_named(come)}" if gone[0].name != come[0].name else "")
+    parts = [f"{_named(come)} added"] if come else []
+    if gone:
+        parts.append(f"{_named(gone)} removed")
+    if not parts:
+        parts = ["order changed" if list(map(_same, old)) != list(map(_same, new)) else "nothing changed"]
+    return "; ".join(parts)
+
+
+def _same(piece: Piece) -> tuple[str, str]:
+    return piece.original, piece.name
+
+
+def _named(pieces: Sequence[Piece]) -> str:
+    return shortened(pieces[0].title, 80) if len(pieces) == 1 else f"{len(pieces):,} documents"
+
+
 def make(
     corpus: Corpus | Callable[[], Corpus],
     change: Callable[[list[Piece]], list[Piece]],
     user: Any,
     *,
     also: Callable[[CorpusVersion], None] | None = None,
+    said: str = "",
 ) -> CorpusVersion:
     """A new version: `change` turns the latest version's documents into the new one's; `also` runs in the transaction.
 
@@ -92,7 +120,8 @@ def make(
     """
     for _ in range(20):
         base = corpus.latest if isinstance(corpus, Corpus) else None
-        pieces = change(pieces_of(base))
+        old = pieces_of(base)
+        pieces = change(old)
         if not pieces:
             raise Empty("A corpus keeps at least one document.")
         text, size = pack(pieces)
@@ -109,6 +138,7 @@ def make(
                     document_count=len(pieces),
                     characters=sum(piece.characters for piece in pieces),
                     bytes=size,
+                    change=said or (told(old, pieces) if base else ""),
                     created_by=user,
                 )
                 Document.objects.bulk_create(_rows(version, pieces), batch_size=500)

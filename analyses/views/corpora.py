@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -30,6 +31,7 @@ from workspaces.models import Member
 from workspaces.roles import May, may
 
 PAGE = 100
+UNDO = datetime.timedelta(minutes=15)
 TOKEN = 4  # characters a token, about: the measure of the probe and of the ask page
 PROBE_AT_ONCE = 8 << 20  # bytes; larger texts take a moment to count, so the page asks for their probe by itself
 
@@ -114,7 +116,9 @@ def corpus_detail(request: HttpRequest, workspace: str, key: str) -> HttpRespons
     member, corpus = corpus_of(request, workspace, key)
     reader = _reader(request, corpus)
     version = reader.corpus_version if reader and reader.corpus_version else version_of(request, corpus)
-    versions = list(corpus.versions.annotate(run_count=Count("runs")).order_by("-number")[:50])
+    versions = list(
+        corpus.versions.annotate(run_count=Count("runs")).select_related("created_by").order_by("-number")[:50]
+    )
     page, documents = page_of(version, reader.documents if reader else None, PAGE, request.GET.get("page"))
     context = {
         "corpus": corpus,
@@ -122,6 +126,7 @@ def corpus_detail(request: HttpRequest, workspace: str, key: str) -> HttpRespons
         "versions": versions,
         "is_latest": versions[0].number == version.number,
         "reader": reader,
+        "undo": _undo(member, version, versions),
         "page": page,
         "documents": documents,
         "tokens": version.characters // TOKEN,
@@ -137,6 +142,14 @@ def corpus_detail(request: HttpRequest, workspace: str, key: str) -> HttpRespons
         "nav": "corpora",
     }
     return render(request, "analyses/corpus_detail.html", context)
+
+
+def _undo(member: Member, version: CorpusVersion, versions: Sequence[CorpusVersion]) -> int | None:
+    """The version before the latest, while its maker may still think of it."""
+    fresh = timezone.now() - version.created_at < UNDO
+    if len(versions) < 2 or versions[0].pk != version.pk or not fresh or version.created_by_id != member.user_id:
+        return None
+    return versions[1].number if may(member, May.ASK) else None
 
 
 def _reader(request: HttpRequest, corpus: Corpus) -> Run | None:

@@ -18,6 +18,7 @@ from analyses.ingest import versions
 from analyses.models import Corpus, CorpusVersion, Document
 from analyses.reader import Window
 from analyses.views.corpora import corpus_of, version_of
+from analyses.views.versions import seen_version
 from workspaces.access import demand
 from workspaces.audit import Did, record
 from workspaces.files import inert
@@ -72,20 +73,12 @@ def document_original(request: HttpRequest, workspace: str, key: str, position: 
     return inert(response, document.name.rpartition("/")[2] or "original")
 
 
-def _seen(request: HttpRequest, corpus: Corpus) -> CorpusVersion:
-    """The version that the person was looking at."""
-    number = request.POST.get("version", "")
-    if not number.isdecimal() or len(number) > 9:
-        raise Http404
-    return get_object_or_404(corpus.versions, number=int(number))
-
-
 @login_required
 @require_POST
 def document_remove(request: HttpRequest, workspace: str, key: str, position: int) -> HttpResponse:
     member, corpus = corpus_of(request, workspace, key)
     demand(member, May.ASK)
-    seen = _seen(request, corpus)
+    seen = seen_version(request, corpus)
     document = get_object_or_404(seen.documents, position=position)
     try:
         version = changes.remove(corpus, seen, position, request.user)
@@ -107,7 +100,7 @@ def document_remove(request: HttpRequest, workspace: str, key: str, position: in
 def document_move(request: HttpRequest, workspace: str, key: str, position: int) -> HttpResponse:
     member, corpus = corpus_of(request, workspace, key)
     demand(member, May.ASK)
-    seen = _seen(request, corpus)
+    seen = seen_version(request, corpus)
     asked: Any = request.POST.get("to", "")
     if not asked.isdecimal() or not 1 <= int(asked[:9]) <= seen.document_count:
         messages.warning(request, f"There are places 1 to {seen.document_count:,}.")

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import SuspiciousOperation
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -19,7 +19,8 @@ from analyses.ingest import uploads
 from analyses.ingest.formats import READS
 from analyses.ingest.limits import Refused, UploadLimits, megabytes
 from analyses.ledger import Ledger
-from analyses.models import Corpus, Upload
+from analyses.models import Corpus, Document, Upload
+from analyses.views.corpora import version_of
 from workspaces import rates
 from workspaces.access import demand, membership
 from workspaces.audit import Did, record
@@ -43,23 +44,36 @@ def corpus_new(request: HttpRequest, workspace: str) -> HttpResponse:
 def corpus_add(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
     member = membership(request, workspace)
     corpus = get_object_or_404(Corpus.objects.visible_to(request.user), workspace=member.workspace, key=key)
+    replaces = _replaced(request, corpus)
     if request.method == "POST":
-        return _sent(request, member, corpus)
-    return _form(request, member, UploadForm(), corpus)
+        return _sent(request, member, corpus, replaces)
+    return _form(request, member, UploadForm(), corpus, replaces)
 
 
-def _sent(request: HttpRequest, member: Member, corpus: Corpus | None) -> HttpResponse:
+def _replaced(request: HttpRequest, corpus: Corpus) -> Document | None:
+    """The document that the address names, in whose place the files shall come."""
+    place = request.GET.get("replace", "")
+    if not place:
+        return None
+    if not place.isdecimal() or len(place) > 9:
+        raise Http404
+    return get_object_or_404(Document, version=version_of(request, corpus), position=int(place))
+
+
+def _sent(
+    request: HttpRequest, member: Member, corpus: Corpus | None, replaces: Document | None = None
+) -> HttpResponse:
     """A form with everything in it, or from the script: only the name, the files follow."""
     demand(member, May.ASK)
     if not rates.UPLOAD.spend(member.user_id):
         return rates.too_many(request)
     if request.headers.get("X-Upload") == "begin":
-        made = _start(request, member, corpus, request.POST.get("name", ""))
+        made = _start(request, member, corpus, request.POST.get("name", ""), replaces)
         return JsonResponse({"url": made.get_absolute_url()}, status=201)
     form = UploadForm(request.POST, request.FILES, limits=UploadLimits.of(member.workspace))
     if not form.is_valid():
-        return _form(request, member, form, corpus)
-    made = _start(request, member, corpus, form.cleaned_data["name"])
+        return _form(request, member, form, corpus, replaces)
+    made = _start(request, member, corpus, form.cleaned_data["name"], replaces)
     for name, file in form.sent():
         uploads.receive(made, name, file)
     uploads.close(made)
@@ -70,18 +84,21 @@ def _sent(request: HttpRequest, member: Member, corpus: Corpus | None) -> HttpRe
     return redirect(made)
 
 
-def _start(request: HttpRequest, member: Member, corpus: Corpus | None, name: str) -> Upload:
-    made = uploads.start(member.workspace, request.user, corpus=corpus, name=name)
+def _start(request: HttpRequest, member: Member, corpus: Corpus | None, name: str, replaces: Document | None) -> Upload:
+    made = uploads.start(member.workspace, request.user, corpus=corpus, name=name, replaces=replaces)
     record(request, Did.UPLOADED, workspace=member.workspace, target=corpus.name if corpus else made.name)
     return made
 
 
-def _form(request: HttpRequest, member: Member, form: UploadForm, corpus: Corpus | None) -> HttpResponse:
+def _form(
+    request: HttpRequest, member: Member, form: UploadForm, corpus: Corpus | None, replaces: Document | None = None
+) -> HttpResponse:
     limits = UploadLimits.of(member.workspace)
     context = {
         "form": form,
         "corpus": corpus,
-        "action": request.path,
+        "replaces": replaces,
+        "action": request.get_full_path() if replaces else request.path,
         "form_named": corpus is None,
         "reads": READS,
         "most": megabytes(limits.bytes),

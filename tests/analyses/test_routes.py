@@ -112,6 +112,8 @@ RULES: dict[str, Rule] = {
     "corpus-add": Rule(MEMBERS, EDITORS),
     "corpus-probe": part,
     "corpus-search": see,
+    "corpus-order": Rule(EDITORS, EDITORS, data={"version": "1", "order": "1,0"}),
+    "corpus-restore": Rule(write=EDITORS, data={"version": "1", "to": "1"}),
     "corpus-choose": Rule(EDITORS),
     "corpus-rename": Rule(write=EDITORS),
     "corpus-delete": Rule(MEMBERS, EDITORS),
