@@ -3,7 +3,7 @@ const form = document.querySelector("#order"), rows = document.querySelector("#o
 
 if (rows) {
   const save = form.querySelector(".btn-primary"), start = [...rows.children];
-  let taken = null, before = null, changed = false;
+  let taken = null, before = null, changed = false, dragged = false;
   const title = row => row.querySelector("bdi").textContent, place = row => [...rows.children].indexOf(row) + 1;
 
   function number() {
@@ -46,8 +46,8 @@ if (rows) {
     row.querySelector("button").focus(); // a moved row loses it
     number();
   });
-  rows.addEventListener("focusout", event => { // left while taken: it stays where it is
-    setTimeout(() => { if (taken && !taken.contains(document.activeElement) && !event.target.hasPointerCapture?.(1)) put(""); });
+  rows.addEventListener("focusout", () => { // left while taken: it stays where it is
+    setTimeout(() => { if (taken && !dragged && !taken.contains(document.activeElement)) put(""); });
   });
 
   rows.addEventListener("pointerdown", event => {
@@ -57,7 +57,7 @@ if (rows) {
     event.preventDefault();
     handle.focus();
     take(row);
-    handle.setPointerCapture(event.pointerId);
+    dragged = true; // heard on the document: a row that is moved would lose the pointer
     const move = ({ clientY }) => {
       const over = [...rows.children].find(each => { const { top, bottom } = each.getBoundingClientRect(); return clientY >= top && clientY <= bottom; });
       if (over && over !== row) {
@@ -67,11 +67,12 @@ if (rows) {
       if (clientY < 80) scrollBy(0, -12); else if (clientY > innerHeight - 120) scrollBy(0, 12);
     };
     const end = () => {
-      for (const [name, what] of [["pointermove", move], ["pointerup", end], ["pointercancel", end]]) handle.removeEventListener(name, what);
+      for (const [name, what] of [["pointermove", move], ["pointerup", end], ["pointercancel", end]]) document.removeEventListener(name, what);
       handle.focus();
+      dragged = false;
       if (taken) put(`${title(row)} put down at place ${place(row)}.`);
     };
-    for (const [name, what] of [["pointermove", move], ["pointerup", end], ["pointercancel", end]]) handle.addEventListener(name, what);
+    for (const [name, what] of [["pointermove", move], ["pointerup", end], ["pointercancel", end]]) document.addEventListener(name, what);
   });
   form.addEventListener("submit", event => {
     changed = false;

@@ -400,3 +400,36 @@ def test_cancelling_an_upload_under_way_asks_nothing_further(
     expect(page.get_by_text("The rest of the upload was cancelled.")).to_be_visible()
     assert asked == []
     assert not Corpus.objects.exists()
+
+
+def test_documents_are_put_in_order_by_keyboard_and_by_pointer(page: Page, cast: Cast, live_server: Any) -> None:
+    corpus = make_corpus(cast, {f"e{n}.txt": f"text {n}".encode() for n in range(1, 6)})
+    page.goto(f"{live_server.url}{corpus.get_absolute_url()}order")
+    handles, said = page.locator("#order-rows button"), page.locator("#order-said")
+    expect(page.get_by_role("button", name="Save the order")).to_be_disabled()
+    handles.nth(0).focus()
+    page.keyboard.press("Space")
+    expect(said).to_have_text("E1 taken, place 1 of 5.")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("End")
+    expect(said).to_have_text("Place 5.")
+    page.keyboard.press("Escape")
+    expect(said).to_have_text("E1 put back at place 1.")
+    page.keyboard.press("Space")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Space")
+    expect(said).to_have_text("E1 put down at place 2.")
+    expect(handles.nth(1)).to_be_focused()
+    source, target = handles.nth(4).bounding_box(), handles.nth(0).bounding_box()
+    assert source and target
+    page.mouse.move(source["x"] + 9, source["y"] + 9)
+    page.mouse.down()
+    page.mouse.move(target["x"] + 9, target["y"] + 2, steps=20)
+    page.mouse.up()
+    expect(said).to_have_text("E5 put down at place 1.")
+    page.get_by_role("button", name="Save the order").click()
+    expect(page.locator("#undo")).to_contain_text("order changed")
+    assert texts(corpus) == [f"text {n}" for n in (5, 2, 1, 3, 4)]
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("The corpus is as version 1 was")).to_be_visible()
+    assert texts(corpus) == [f"text {n}" for n in range(1, 6)]
