@@ -36,7 +36,9 @@ CHECK = 5.0  # seconds between two checks that viewers may still look
 AFTER_END = 2.0  # seconds that sockets stay after the end: a part of the tree may just be on its way
 LINGER = 3.0  # seconds a feed is kept after its last viewer left: reloads are common
 GONE = 4404  # there is no such run for who asks, or not any more; hx-ws does not come back after it
-ASK_AGAIN = 1012  # the session is over: the page comes back as who it is by then, and is told GONE where that is nobody
+ASK_AGAIN = (
+    4401  # the session is over: the page comes back (app.js) as who it is by then, and is told GONE if that is nobody
+)
 SCOPES_MOST = 2000  # parts of one tree that one page may have open
 
 # Reading and rendering hold the interpreter most of the time: more threads would only make more connections.

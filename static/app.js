@@ -276,6 +276,7 @@ if (run) {
   document.body.addEventListener("htmx:wsClose", event => {
     socket = null;
     run.dataset.live = event.detail.event.code === 1000 ? "over" : "off";
+    if (event.detail.event.code === 4401) event.detail.socketWrapper.reconnect(); // the session is another, or none: ask as who this is now
     if (event.detail.event.code === 4404) say("This run can no longer be watched from here");
   });
   // A frame covers (from, seq]; a page that does not stand at its beginning lets it pass and asks anew.

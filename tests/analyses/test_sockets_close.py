@@ -204,3 +204,8 @@ async def test_a_deleted_account_closes_its_sockets() -> None:
     deleted = await sync_to_async(signed.here.post)("/accounts/delete/", {"proof": PASSWORD})
     assert deleted.status_code == 302
     assert await code_of(theirs) in (GONE, feed.ASK_AGAIN)
+
+
+def test_codes_are_some_that_a_server_may_close_with() -> None:
+    """1012 would be hx-ws's own word for it; WebSocket servers refuse to send it, and the socket would stay open."""
+    assert all(3000 <= code <= 4999 for code in (GONE, feed.ASK_AGAIN))

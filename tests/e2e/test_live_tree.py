@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.test import Client
-from playwright.sync_api import Page, WebSocketRoute
+from playwright.sync_api import Page, WebSocketRoute, expect
 
 from analyses import runpage
+from analyses.feed import ASK_AGAIN, GONE
 from analyses.frames import Painter
 from analyses.models import Run
 from tests.browser import SITE, chromium, headers_of, serve
@@ -94,6 +95,23 @@ window.WebSocket = class extends EventTarget {
   send() {} close() {}
 };
 """
+
+
+def test_a_page_whose_session_is_over_asks_again_and_is_told() -> None:
+    film = Film("running")
+    with chromium() as browser:
+        page = browser.new_page()
+        serve(page, lambda path: (film.pages[0], film.headers))
+        opened: list[WebSocketRoute] = []
+
+        def connect(socket: WebSocketRoute) -> None:
+            opened.append(socket)
+            socket.close(code=ASK_AGAIN if len(opened) == 1 else GONE)
+
+        page.route_web_socket("**/ws/**", connect)
+        page.goto(SITE + film.path)
+        expect(page.get_by_text("This run can no longer be watched from here")).to_be_attached()
+        assert len(opened) == 2
 
 
 def compare_every_cut(film: Film) -> None:
