@@ -276,7 +276,8 @@ if (run) {
   document.body.addEventListener("htmx:wsClose", event => {
     socket = null;
     run.dataset.live = event.detail.event.code === 1000 ? "over" : "off";
-    if (event.detail.event.code === 4401) event.detail.socketWrapper.reconnect(); // the session is another, or none: ask as who this is now
+    // The session is another, or none: ask as who this is now, once the browser has been told its new key.
+    if (event.detail.event.code === 4401) setTimeout(event.detail.socketWrapper.reconnect, 1500);
     if (event.detail.event.code === 4404) say("This run can no longer be watched from here");
   });
   // A frame covers (from, seq]; a page that does not stand at its beginning lets it pass and asks anew.
