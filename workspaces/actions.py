@@ -84,6 +84,8 @@ def _revoke_links(member: Member) -> None:
 
 @transaction.atomic
 def invite(actor: Member, *, role: str, email: str = "") -> Invitation:
+    _hold(actor.workspace_id)
+    actor = _fresh(actor)  # who is just being removed leaves no link behind
     _demand(actor, May.INVITE, "Only owners and admins invite.")
     if role == Role.OWNER:
         _demand(actor, May.OWN, "Only an owner invites owners.")

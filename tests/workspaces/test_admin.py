@@ -36,7 +36,7 @@ def fill(cast: Cast) -> set[str]:
     endpoint.set_key(KEY)
     endpoint.save()
     invitation = Invitation.objects.create(workspace=cast.workspace, created_by=cast.alice)
-    share = make_plain_run(cast.workspace).shares.create()
+    share = make_plain_run(cast.workspace).shares.create(password="hash-of-a-shares-password")
     Budget.objects.create(workspace=cast.workspace, of="workspace", cost=5)
     DeletedUsage.objects.create(
         workspace=cast.workspace, user=cast.ed, day="2024-05-01", endpoint="Desk", root_model="m", child_model="m",
@@ -46,7 +46,7 @@ def fill(cast: Cast) -> set[str]:
     SocialAccount.objects.create(user=cast.ed, provider="sso", uid="7", extra_data={"note": TOTP})
     record(None, Did.ADDED_ENDPOINT, workspace=cast.workspace, user=cast.adam, target="Desk")
     session = UserSession.objects.create(user=cast.ed, ip="192.0.2.1", user_agent="x", session_key="session-key-of-ed")
-    return {KEY, endpoint.sealed_key, invitation.token, share.token, TOTP, session.session_key}
+    return {KEY, endpoint.sealed_key, invitation.token, share.token, TOTP, session.session_key, share.password}
 
 
 def operator(cast: Cast) -> Client:

@@ -218,6 +218,18 @@ def test_who_could_invite_does_not_come_back_by_a_link_they_kept(cast: Cast, hap
         assert cast.client(make_user(f"again{link.pk}")).post(link.get_absolute_url()).status_code == 404
 
 
+def test_who_is_removed_while_they_invite_leaves_no_link_behind(cast: Cast) -> None:
+    adam = cast.workspace.members.get(user=cast.adam)  # as a request of theirs has read it
+    alice = cast.workspace.members.get(user=cast.alice)
+    actions.change_role(alice, adam, Role.VIEWER)
+    with pytest.raises(actions.Refused, match="Only owners and admins invite"):
+        actions.invite(adam, role="viewer")
+    actions.remove_member(alice, adam)
+    with pytest.raises(actions.Refused, match="not a member any more"):
+        actions.invite(adam, role="viewer")
+    assert not Invitation.objects.exists()
+
+
 def test_who_could_not_invite_takes_no_link_along(cast: Cast) -> None:
     link = cast.workspace.invitations.create(created_by=cast.alice)
     ed = cast.workspace.members.get(user=cast.ed)
