@@ -12,7 +12,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from django.contrib.auth.hashers import make_password
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 SECRET = "hunter2-hunter2"
@@ -69,6 +71,8 @@ BAD: dict[str, tuple[str, ...]] = {
     "RLMWEB_SANDBOX_PREFIX": ("here",),
     "RLMWEB_SANDBOX_SPARE": ("-1", "21"),
     "RLMWEB_RUNS_AT_ONCE": ("0", "1001"),
+    "RLMWEB_WARM_SECONDS": ("-1", "an hour"),
+    "RLMWEB_WARM_MEMORY_MB": ("-1", "1GB"),
     "RLMWEB_LEASE_SECONDS": ("1", "99999999999"),
 }  # fmt: skip
 OIDC = {"RLMWEB_OIDC_ISSUER": "https://id.example", "RLMWEB_OIDC_CLIENT_ID": "me", "RLMWEB_OIDC_SECRET": "x"}
@@ -145,3 +149,30 @@ def test_good_values_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert (found.EMAIL_HOST_USER, found.EMAIL_HOST_PASSWORD, found.EMAIL_PORT) == ("me@example.org", "p/w", 2525)
     assert found.DATABASES["default"]["PASSWORD"] == "p@ss"
     assert found.ENDPOINT_OFFER == ["desk-1a2b3c", "quay-4d5e6f"]
+
+
+def test_secrets_are_made_on_the_first_start_for_their_owner_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = settings_of(monkeypatch, tmp_path / "new", {"RLMWEB_DATA": str(tmp_path / "new")})
+    again = settings_of(monkeypatch, tmp_path / "new", {"RLMWEB_DATA": str(tmp_path / "new")})
+    assert (first.SECRET_KEY, first.SECRETS) == (again.SECRET_KEY, again.SECRETS)
+    assert len(first.SECRET_KEY) >= 50
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    for name in ("secret-key", "endpoint-secret"):
+        assert (tmp_path / "new" / name).stat().st_mode & 0o777 == 0o600, name
+
+
+def test_https_secures_cookies_and_is_remembered_by_browsers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plain = settings_of(monkeypatch, tmp_path, {})
+    assert (plain.SESSION_COOKIE_SECURE, plain.CSRF_COOKIE_SECURE, plain.SECURE_HSTS_SECONDS) == (False, False, 0)
+    https = settings_of(monkeypatch, tmp_path, {"RLMWEB_HTTPS": "1"})
+    assert https.SESSION_COOKIE_SECURE and https.CSRF_COOKIE_SECURE and https.SECURE_SSL_REDIRECT
+    assert https.SECURE_HSTS_SECONDS == 31_536_000
+    hour = settings_of(monkeypatch, tmp_path, {"RLMWEB_HTTPS": "1", "RLMWEB_HSTS_SECONDS": "3600"})
+    assert hour.SECURE_HSTS_SECONDS == 3600
+
+
+def test_passwords_are_hashed_with_argon2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hashers = settings_of(monkeypatch, tmp_path, {}).PASSWORD_HASHERS
+    assert make_password("a long tin lighthouse", hasher=import_string(hashers[0])()).startswith("argon2$argon2id$")
