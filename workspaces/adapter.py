@@ -15,12 +15,14 @@ from allauth.socialaccount.models import SocialLogin
 from allauth.usersessions.adapter import DefaultUserSessionsAdapter
 from django.conf import settings
 from django.contrib import messages
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from requests import RequestException, Response, Session
 from urllib3.exceptions import HTTPError
 
+from workspaces import actions
 from workspaces.audit import Did, record
 from workspaces.models import Invitation, User, Workspace
 
@@ -30,20 +32,51 @@ PROVIDER_SECONDS = 10.0  # until it connects, between two pieces of its answer, 
 PROVIDER_MOST = 1 << 20  # bytes of an answer
 
 
-def _invited(request: HttpRequest) -> bool:
+def _invitation(request: HttpRequest) -> Invitation | None:
+    """The one this person is on the way to."""
     token = request.session.get("invitation")
-    return bool(token) and Invitation.objects.open().filter(token=token).exists()
+    return Invitation.objects.open().filter(token=token).first() if token else None
+
+
+def _place(request: HttpRequest, user: User) -> None:
+    """A newcomer's first workspace, where no invitation leads to one.
+
+    Where sign-up is closed, a link lets one person in: it is used up here, or else it would make accounts without end.
+    """
+    invitation = _invitation(request)
+    if invitation is None:
+        Workspace.start(f"{user}’s workspace", user)
+    elif not settings.SIGNUP_OPEN and not invitation.email:
+        try:
+            member = actions.accept_invitation(invitation, user)
+        except actions.Refused:  # somebody was quicker; the account is not made
+            raise ImmediateHttpResponse(render(request, "workspaces/invitation_over.html", status=404)) from None
+        record(request, Did.JOINED, workspace=member.workspace, user=user, role=member.role)
+
+
+def _bound_to(request: HttpRequest) -> str:
+    """The one address that may sign up here, by an invitation to it; empty: any."""
+    invitation = None if settings.SIGNUP_OPEN else _invitation(request)
+    return invitation.email if invitation else ""
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     def is_open_for_signup(self, request: HttpRequest) -> bool:
-        return bool(settings.SIGNUP_OPEN) or _invited(request)
+        return bool(settings.SIGNUP_OPEN) or _invitation(request) is not None
+
+    def clean_email(self, email: str) -> str:
+        match = context.request.resolver_match
+        if match and match.url_name in ("account_signup", "socialaccount_signup"):
+            bound = _bound_to(context.request)
+            if bound and email.lower() != bound:
+                raise ValidationError(f"The invitation is for {bound}: sign up with that address.")
+        return email
 
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
         with transaction.atomic():
             user = super().save_user(request, user, form, commit)
-            if commit and not _invited(request):  # who is invited has a workspace to go to
-                Workspace.start(f"{user}’s workspace", user)
+            if commit:
+                _place(request, user)
         return user
 
     def send_mail(self, template_prefix: str, email: str, context_: dict[str, Any]) -> None:
@@ -70,9 +103,13 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]
     def save_user(self, request: HttpRequest, sociallogin: SocialLogin, form: Any = None) -> User:
         with transaction.atomic():
             user: User = super().save_user(request, sociallogin, form)
-            if not _invited(request) and not user.memberships.exists():  # with a form, AccountAdapter has made it
-                Workspace.start(f"{user}’s workspace", user)
+            if not user.memberships.exists():  # with a form, AccountAdapter has seen to it
+                _place(request, user)
         return user
+
+    def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
+        bound = _bound_to(request)
+        return super().is_open_for_signup(request, sociallogin) and bound in ("", sociallogin.user.email.lower())
 
     def get_requests_session(self) -> Session:
         return _ProviderSession()

@@ -83,6 +83,8 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
     found = Invitation.objects.open().select_related("workspace", "created_by").filter(token=token).first()
     if found is None:
         request.session.pop("invitation", None)
+        if request.user.is_authenticated and (mine := _accepted(request, token)):
+            return redirect(mine.workspace)
         if not rates.INVITATION.spend(address_of(request)):
             return rates.too_many(request)
         return render(request, "workspaces/invitation_over.html", status=404)
@@ -104,6 +106,12 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
             return redirect(member.workspace)
     context: dict[str, Any] = {"invitation": found, "refusal": refusal}
     return render(request, "workspaces/invitation.html", context, status=403 if refusal else 200)
+
+
+def _accepted(request: HttpRequest, token: str) -> Member | None:
+    """Their membership that this link made, while it lasts: whoever comes by it again is not told that it is over."""
+    mine = Member.objects.select_related("workspace").filter(user=request.user.pk, workspace__delete_at=None)
+    return mine.filter(workspace__invitations__token=token, workspace__invitations__accepted_by=request.user.pk).first()
 
 
 @login_required

@@ -211,23 +211,62 @@ def test_a_member_who_opens_an_invitation_keeps_their_role_and_the_link(cast: Ca
     assert Invitation.objects.open().exists()
 
 
-def test_signing_up_on_the_way_to_an_invitation_even_where_sign_up_is_closed(cast: Cast, settings: Any) -> None:
-    settings.SIGNUP_OPEN = False
-    link = invitation(cast)
+def sign_up_by(link: Invitation, email: str) -> tuple[Client, Any]:
     client = Client()
     page = text(client.get(link.get_absolute_url()))
-    assert f"/accounts/signup/?next={link.get_absolute_url()}" in page
-    response = client.post(
-        f"/accounts/signup/?next={link.get_absolute_url()}", {"email": "nell@example.com", "password1": PASSWORD}
-    )
+    path = f"/accounts/signup/?next={link.get_absolute_url()}"
+    assert path in page
+    return client, client.post(path, {"email": email, "password1": PASSWORD})
+
+
+def test_signing_up_on_the_way_to_an_invitation(cast: Cast) -> None:
+    link = invitation(cast)
+    client, response = sign_up_by(link, "nell@example.com")
     assert response.headers["Location"] == link.get_absolute_url()
     nell = User.objects.get(email="nell@example.com")
     assert not nell.memberships.exists()  # no workspace of one's own on the way into another
     assert client.get("/").headers["Location"] == link.get_absolute_url()
     client.post(link.get_absolute_url())
     assert member(cast, nell).role == Role.EDITOR
-    assert Client().post("/accounts/signup/", {"email": "x@example.com", "password1": PASSWORD}).status_code == 200
+    assert client.get(link.get_absolute_url()).headers["Location"] == cast.url()  # not told that it is over
+
+
+def test_where_sign_up_is_closed_a_link_lets_one_person_in(cast: Cast, settings: Any) -> None:
+    settings.SIGNUP_OPEN = False
+    link = invitation(cast)
+    client, response = sign_up_by(link, "nell@example.com")
+    nell = User.objects.get(email="nell@example.com")
+    assert member(cast, nell).role == Role.EDITOR  # at once: else one link would make accounts without end
+    landed = client.get(response.headers["Location"], follow=True)
+    assert landed.redirect_chain[-1][0] == cast.url()
+    assert [member.workspace for member in nell.memberships.all()] == [cast.workspace]
+    second = Client()
+    assert second.get(link.get_absolute_url()).status_code == 404
+    assert second.post("/accounts/signup/", {"email": "x@example.com", "password1": PASSWORD}).status_code == 200
     assert not User.objects.filter(email="x@example.com").exists()
+
+
+def test_where_sign_up_is_closed_of_two_with_one_link_the_second_gets_no_account(cast: Cast, settings: Any) -> None:
+    settings.SIGNUP_OPEN = False
+    link = invitation(cast)
+    late = Client()
+    late.get(link.get_absolute_url())
+    sign_up_by(link, "nell@example.com")
+    late.post("/accounts/signup/", {"email": "late@example.com", "password1": PASSWORD})
+    assert not User.objects.filter(email="late@example.com").exists()
+
+
+def test_where_sign_up_is_closed_an_invitation_to_an_address_is_for_that_address(cast: Cast, settings: Any) -> None:
+    settings.SIGNUP_OPEN = False
+    link = invitation(cast, email="nell@example.com")
+    _, refused = sign_up_by(link, "mallory@example.com")
+    assert "The invitation is for nell@example.com: sign up with that address." in text(refused)
+    assert not User.objects.filter(email="mallory@example.com").exists()
+    _, response = sign_up_by(link, "Nell@Example.com")
+    assert response.headers["Location"] == link.get_absolute_url()
+    nell = User.objects.get(email="nell@example.com")
+    assert not nell.memberships.exists()  # not before the address is confirmed
+    assert Invitation.objects.open().exists()
 
 
 def test_an_invitation_does_not_leak_its_address(cast: Cast) -> None:
