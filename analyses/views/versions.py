@@ -13,6 +13,7 @@ from analyses.ingest.uploads import natural
 from analyses.models import Corpus, CorpusVersion
 from analyses.views.corpora import corpus_of
 from workspaces.access import demand
+from workspaces.audit import Did, record
 from workspaces.roles import May
 
 MOST = 2_000  # documents that are put in order by hand
@@ -43,6 +44,8 @@ def corpus_order(request: HttpRequest, workspace: str, key: str) -> HttpResponse
             changes.reorder(corpus, seen, order, request.user)
         except changes.Changed as changed:
             messages.warning(request, str(changed))
+        else:
+            record(request, Did.CHANGED_CORPUS, workspace=member.workspace, target=corpus.name, ordered=len(order))
         return redirect(corpus)
     version = corpus.latest
     if version is None:
@@ -88,6 +91,9 @@ def corpus_restore(request: HttpRequest, workspace: str, key: str) -> HttpRespon
     except changes.Changed as changed:
         messages.warning(request, str(changed))
     else:
+        record(
+            request, Did.CHANGED_CORPUS, workspace=member.workspace, target=corpus.name, back_to_version=earlier.number
+        )
         messages.success(
             request, f"The corpus is as version {earlier.number} was; version {version.number} answers questions now."
         )

@@ -117,14 +117,14 @@ def test_what_happens_to_a_corpus_is_written_down(cast: Cast) -> None:
     client.post(f"{url}rename", {"name": "Quay papers"})
     client.post(f"{url}d/0/move", {"version": "1", "to": "2"})
     client.post(f"{url}d/0/remove", {"version": "2"})
+    client.post(f"{url}order", {"version": "3", "order": "1,0"})
+    client.post(f"{url}restore", {"version": "4", "to": "1"})
     assert entries(workspace=cast.workspace) == [
         ("ed@example.com", "began an upload", "Letters"),
-        ("ed@example.com", "changed a corpus", "Quay papers"),
-        ("ed@example.com", "changed a corpus", "Quay papers"),
-        ("ed@example.com", "changed a corpus", "Quay papers"),
+        *[("ed@example.com", "changed a corpus", "Quay papers")] * 5,
     ]
     told = [entry.details for entry in AuditEntry.objects.filter(action="changed a corpus").order_by("pk")]
-    assert [sorted(details) for details in told] == [["was"], ["moved"], ["removed"]]
+    assert [sorted(details) for details in told] == [["was"], ["moved"], ["removed"], ["ordered"], ["back_to_version"]]
 
 
 def test_budgets_are_written_down(cast: Cast) -> None:
