@@ -102,7 +102,7 @@ class CallNode(_Leaves):
             return 0
         return self.tree.outline.children(parent, cell).index(self.row.number) + 1
 
-    @property
+    @cached_property
     def what(self) -> str:
         return "Root call" if self.is_root else self.row.title or first_words(self.row.instruction) or "Child call"
 
@@ -223,7 +223,7 @@ class CellNode(_Leaves):
         """What stands folded above a cell: the provider's reasoning, then the reply's own prose."""
         return "\n\n".join(text for text in (self.row.reasoning, self.prose if self.row.code else "") if text.strip())
 
-    @property
+    @cached_property
     def what(self) -> str:
         """One line on what the cell is for."""
         row = self.row

@@ -167,8 +167,9 @@ def _summed(level: list[Entry], begin: float, span: float, y: float) -> tuple[li
     for entry in level:
         first = int(BINS * ((entry.started or begin) - begin) / span)
         last = int(BINS * ((entry.finished or begin + span) - begin) / span)
-        change[min(first, BINS - 1)] += 1
-        change[min(last, BINS - 1) + 1] -= 1
+        # Logs from elsewhere may tell of a child that began long before the root did.
+        change[min(max(0, first), BINS - 1)] += 1
+        change[min(max(0, last), BINS - 1) + 1] -= 1
     counts = []
     under_way = 0
     for step in change[:BINS]:

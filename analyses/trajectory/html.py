@@ -9,7 +9,6 @@ from pathlib import Path
 
 from django.contrib.staticfiles import finders
 from django.template.loader import render_to_string
-from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
@@ -18,6 +17,7 @@ from analyses.models import Call, Cell, Run
 from analyses.nodes import CallNode, CellNode, Tree
 from analyses.outline import Outline
 from analyses.runpage import RunState
+from analyses.templatetags.icons import sprite
 from analyses.texts import clean
 from analyses.timeline import Timeline
 from analyses.trajectory.walk import Over, output_of, walk
@@ -48,13 +48,11 @@ def _pieces(run: Run, outline: Outline, tree: Tree) -> Iterator[str]:
     }  # fmt: skip
     yield render_to_string("analyses/export_page.html", context)
     open_cells: list[bool] = []  # of each call that is not over: whether a cell of it is open
-    for row in walk(run, outline):
+    for row in walk(run, outline, whole=CALLS_WHOLE):
         match row:
             case Call():
                 yield from _call(CallNode(tree, row))
                 open_cells.append(False)
-            case Cell() if row.call_number > CALLS_WHOLE and not outline.children(row.call_number, row.number):
-                continue
             case Cell():
                 if open_cells[-1]:
                     yield "</ul></li>"
@@ -91,7 +89,7 @@ def _head(node: CallNode | CellNode) -> str:
 
 def _offline(piece: str) -> str:
     """Icons from the file's own sprite; nothing that asks a server."""
-    piece = piece.replace(f'href="{static("icons.svg")}#', 'href="#')
+    piece = piece.replace(f'href="{sprite()}#', 'href="#')
     return _HTMX.sub("", _ONLINE.sub("", piece))
 
 

@@ -147,7 +147,8 @@ class _Intake:
     def _keep(self, row: ImportFile, **fields: Any) -> None:
         """Write a file's row while the right to do so lasts."""
         self.lease.check()
-        if not ImportFile.objects.filter(pk=row.pk, settled_at=None).update(**fields):
+        ours = ImportFile.objects.filter(pk=row.pk, settled_at=None, batch__lease_token=self.lease.token)
+        if not ours.update(**fields):
             raise LeaseLost
 
     def _add(self, row: ImportFile, outcome: Outcome) -> None:

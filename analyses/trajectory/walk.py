@@ -19,30 +19,39 @@ class Over:
     call: Call
 
 
-def walk(run: Run, outline: Outline | None = None) -> Iterator[Call | Cell | Over]:
-    """Each call, then its cells with what they asked for, then Over. Never more than a few calls are in memory."""
+def walk(run: Run, outline: Outline | None = None, *, whole: int | None = None) -> Iterator[Call | Cell | Over]:
+    """Each call, then its cells with what they asked for, then Over. Never more than a few calls are in memory.
+
+    ``whole``: of calls after this number only those cells that asked for something.
+    """
     outline = outline or Outline.of(run)
     roots = [entry.number for entry in outline.calls.values() if entry.parent is None]
-    yield from _calls(run, outline, roots)
+    yield from _calls(run, outline, roots, whole)
 
 
-def _calls(run: Run, outline: Outline, numbers: list[int]) -> Iterator[Call | Cell | Over]:
+def _calls(run: Run, outline: Outline, numbers: list[int], whole: int | None) -> Iterator[Call | Cell | Over]:
     for start in range(0, len(numbers), AT_ONCE):
         some = numbers[start : start + AT_ONCE]
         rows = list(Call.objects.filter(run=run, number__in=some).defer("answer_value").order_by("number"))
         cells: dict[int, list[Cell]] = {number: [] for number in some}
         # By the calls' primary keys: there is an index for that, and none for their numbers.
-        of_rows = Cell.objects.filter(call__in=[row.pk for row in rows]).defer("messages", "exchange")
-        for cell in of_rows.order_by("call_number", "number"):
-            cells[cell.call_number].append(cell)
+        with_cells = [row.pk for row in rows if _is_whole(row.number, whole) or outline.calls[row.number].children]
+        of_rows = Cell.objects.filter(call__in=with_cells).defer("messages", "exchange", "variables")
+        for cell in of_rows.order_by("call_number", "number") if with_cells else ():
+            if _is_whole(cell.call_number, whole) or outline.children(cell.call_number, cell.number):
+                cells[cell.call_number].append(cell)
         for call in rows:
             yield call
             for cell in cells.pop(call.number):
                 if not run.contents.outputs:
                     cell.output, cell.output_blob = cell.shown, ""
                 yield cell
-                yield from _calls(run, outline, outline.children(call.number, cell.number))
+                yield from _calls(run, outline, outline.children(call.number, cell.number), whole)
             yield Over(call)
+
+
+def _is_whole(number: int, whole: int | None) -> bool:
+    return whole is None or number <= whole
 
 
 def output_of(cell: Cell, most: int) -> str:

@@ -9,7 +9,9 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from analyses.models import Run
+from analyses.models import Call, Run
+from analyses.outline import Outline
+from analyses.timeline import Timeline
 from tests.factories import Rows, make_run, make_user, make_workspace
 from tests.htmlcheck import is_inert
 
@@ -273,3 +275,21 @@ def test_a_cell_whose_replay_differs_says_so() -> None:
     assert said not in cast.get(cast.alice).content
     cast.run.cell_set.filter(status="done").update(replay_differs=True)
     assert said in cast.get(cast.alice).content
+
+
+@pytest.mark.django_db
+def test_many_children_that_began_before_their_root_are_drawn_all_the_same() -> None:
+    """As a log from elsewhere may tell: its clocks are not ours."""
+    run = make_run(shape="done")
+    root = Call.objects.get(run=run, number=1)
+    began = root.started_at or 0.0
+    Call.objects.bulk_create(
+        Call(
+            run=run, number=100 + n, parent=root, parent_number=1, parent_cell=4, depth=1, kind="child", strategy="rlm",
+            model="m", dialect="async", context_type="str", context_shape="str", status="done", queued_at=began - 9000,
+            started_at=began - 9000 + n, finished_at=began - 8000, born=1, seq=2,
+        )
+        for n in range(400)
+    )  # fmt: skip
+    timeline = Timeline.of(run, Outline.of(run))
+    assert timeline is not None and all(0 <= bar.x <= 100 for bar in timeline.bars)

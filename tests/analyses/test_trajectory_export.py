@@ -22,6 +22,7 @@ from analyses.trajectory.exporting import EXPORTS
 from analyses.trajectory.importing import Outcome, import_file
 from analyses.trajectory.jsonl import PART, _parts
 from analyses.trajectory.limits import ImportLimits
+from analyses.trajectory.walk import walk
 from rlm.events import Message
 from sandbox import Value
 from tests.factories import make_run, make_workspace
@@ -394,6 +395,8 @@ def test_html_of_a_very_large_run_leaves_out_cells_and_says_so(monkeypatch: pyte
     assert page.open == []
     assert "cell-10-1" in page.ids and "cell-11-1" not in page.ids and "call-11" in page.ids
     assert "first 10 of" in text
+    left_out = [row for row in walk(run, whole=10) if isinstance(row, Cell) and row.call_number > 10]
+    assert left_out == []  # nor read from the database
 
 
 def test_html_escapes_whatever_is_in_a_run(rich: Run) -> None:
