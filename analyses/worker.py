@@ -192,6 +192,7 @@ class Worker:
                     self._held.pop(run_id, None)
         if run is None:
             return None
+        log.info("run %s is executed here", run_id)
         held.done = asyncio.run_coroutine_threadsafe(self._execute(run, held, endpoint, tap), self._loop)
         return held.done
 

@@ -1,31 +1,107 @@
-"""A worker, or a person who asks, in a process of its own: ``python -m tests.chaos.process worker | ask QUESTION``."""
+"""A worker, or a person who asks, in a process of its own: ``python -m tests.chaos.process worker | celery | ask QUESTION``."""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import re
 import sys
 import threading
+import time
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "rlmweb.settings")
+
+RENEWAL = re.compile(r'UPDATE "analyses_run" SET "lease_expires_at" = .{0,200}? WHERE ', re.DOTALL)
 
 
 def main(verb: str, *words: str) -> None:
     import django
 
     django.setup()
+    if full := os.environ.get("CHAOS_FULL"):
+        fill(Path(full))
+    if times := os.environ.get("CHAOS_TIMES"):
+        measure(Path(times))
+    if verb == "celery":
+        from rlmweb.celery import app
+
+        app.worker_main(
+            [
+                "-q",
+                "worker",
+                "--pool",
+                "threads",
+                "-c",
+                "4",
+                "--without-gossip",
+                "--without-mingle",
+                "--loglevel",
+                "INFO",
+            ]
+        )
+    elif verb == "ask":
+        sys.stdout.write(f"{ask(words[0])}\n")
+    else:
+        from analyses.worker import Worker
+
+        Worker().start()
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        threading.Event().wait()
+
+
+def ask(question: str) -> int:
     from analyses import actions
-    from analyses.worker import Worker
     from workspaces.models import User, Workspace
 
-    if verb == "ask":
-        workspace = Workspace.objects.first() or Workspace.start("Desk", User.objects.create_user("a@example.org"))
-        run = actions.start_run(workspace, None, question=words[0], wake=False, limits={"depth": 3}, seed="1")
-        sys.stdout.write(f"{run.pk}\n")
-        return
-    Worker().start()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    threading.Event().wait()
+    workspace = Workspace.objects.first() or Workspace.start("Desk", User.objects.create_user("a@example.org"))
+    return actions.start_run(workspace, None, question=question, wake=False, limits={"depth": 3}, seed="1").pk
+
+
+def fill(flag: Path) -> None:
+    """While the file is there, the store of blobs is full: for those who may not mount a small one."""
+    from analyses import blobs
+
+    put = blobs.put
+
+    def keep(data: bytes, **how: Any) -> str:
+        if flag.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return put(data, **how)
+
+    blobs.put = keep
+
+
+def measure(file: Path) -> None:
+    """Write down how long this process waited for the database, and how much of that for leases: [seconds, of them for leases]."""
+    from django.db.backends.signals import connection_created
+
+    spent = {"all": 0.0, "renewals": 0.0, "looks": 0.0}
+    lock = threading.Lock()
+
+    def timed(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return execute(sql, params, many, context)
+        finally:
+            took = time.perf_counter() - began
+            with lock:
+                spent["all"] += took
+                if RENEWAL.match(sql):
+                    spent["renewals"] += took
+                elif (
+                    '"stop_requested_at"' in sql and sql.startswith('SELECT "analyses_run"."id"') and sql.count(",") < 6
+                ):
+                    spent["looks"] += took
+                file.write_text(json.dumps(spent))
+
+    def watch(connection: Any, **_: Any) -> None:
+        connection.execute_wrappers.append(timed)
+
+    connection_created.connect(watch, weak=False)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ A FILE is JSON, keyed on the messages alone:
 ``{"rules": [{"match": regex, "turn": n, "attempt": n, "model": name, "reply": reply}, …], "default": reply}`` or
 ``{"replies": [reply, …]}`` by turn. A reply is a text or an object with the fields of tests.scripted.reply.Reply.
 A name is a function of tests/scripted/scripts.py. ``PUT /s/<name>`` with ``{"script": …, "latency_ms": …}`` adds another endpoint
-at ``/s/<name>/v1``. ``GET /stats`` and, with --log, ``GET /log`` tell what was asked.
+at ``/s/<name>/v1``. ``GET /stats`` and, with --log, ``GET /log`` tell what was asked; ``GET /forget`` begins the log anew, ``GET /away/30`` has the
+server refuse every connection for 30 s.
 """
 
 from __future__ import annotations

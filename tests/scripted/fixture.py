@@ -31,6 +31,14 @@ class Scripted:
     def log(self) -> list[dict[str, Any]]:
         return self._get("/log")
 
+    def forget(self) -> None:
+        """Begin the log anew."""
+        self._get("/forget")
+
+    def leave(self, seconds: float) -> None:
+        """Refuse every connection for so long, those under way included."""
+        self._get(f"/away/{seconds}")
+
     def _get(self, path: str) -> Any:
         with urllib.request.urlopen(self.base_url.removesuffix("/v1") + path, timeout=10) as response:
             return json.load(response)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,7 @@ class Endpoint:
         request["attempt"] = self.seen.get(key, 0)
         self.seen[key] = request["attempt"] + 1
         request["number"] = self.stats["requests"]
+        request["at"], request["served"] = time.time(), False
         self.stats["requests"] += 1
         if self.keep:
             self.log.append(request)
@@ -47,6 +49,16 @@ class Hub:
         self.first = first
         self.make = make
         self.others: dict[str, Endpoint] = {}
+        self.open: set[asyncio.Transport] = set()
+        self.away = asyncio.Event()
+        self.away_seconds = 0.0
+
+    def leave(self, seconds: float) -> None:
+        """Refuse every connection for so long, those under way included."""
+        self.away_seconds = seconds
+        self.away.set()
+        for transport in list(self.open):
+            transport.abort()
 
     def put(self, name: str, given: dict[str, Any]) -> None:
         self.others[name] = Endpoint(self.make(given["script"]), given.get("latency_ms", 0.0) / 1000, keep=True)
@@ -61,8 +73,10 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.hub.open.add(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.hub.open.discard(self.transport)
         if self.task is not None and not self.task.done():
             self.endpoint.stats["cancelled"] += 1
             self.task.cancel()
@@ -103,6 +117,13 @@ class Connection(asyncio.Protocol):
             self.send_json(200, self.endpoint.stats)
         elif path == "/log":
             self.send_json(200, self.endpoint.log)
+        elif path == "/forget":
+            self.endpoint.log.clear()
+            self.endpoint.seen.clear()
+            self.send_json(200, {})
+        elif path.startswith("/away/"):
+            self.send_json(200, {})
+            asyncio.get_running_loop().call_later(0.05, self.hub.leave, float(path[6:]))
         else:
             self.send_json(404, {"error": {"message": f"no such path: {path}"}})
         return None
@@ -122,6 +143,7 @@ class Connection(asyncio.Protocol):
         else:
             parts = list(self.parts(request, reply))
             self.transport.write(b"".join(parts))
+            request["served"] = True
             self.finish(reply)
             stats["in_flight"] -= 1
 
@@ -138,6 +160,7 @@ class Connection(asyncio.Protocol):
                         await asyncio.sleep(reply.pause)
                 if reply.mode == "stall":
                     await asyncio.sleep(3600)
+            request["served"] = not self.transport.is_closing()
             self.finish(reply)
         finally:
             self.endpoint.stats["in_flight"] -= 1
@@ -237,7 +260,13 @@ def chunked(data: bytes) -> bytes:
 
 
 async def serve(hub: Hub, port: int, told: Callable[[str], None]) -> None:
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(hub), "127.0.0.1", port, backlog=2048)
-    told(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
-    async with server:
-        await server.serve_forever()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(hub), "127.0.0.1", port, backlog=2048)
+    port = server.sockets[0].getsockname()[1]
+    told(f"http://127.0.0.1:{port}/v1")
+    while True:
+        await hub.away.wait()
+        server.close()
+        await asyncio.sleep(hub.away_seconds)
+        hub.away.clear()
+        server = await loop.create_server(lambda: Connection(hub), "127.0.0.1", port, backlog=2048)
