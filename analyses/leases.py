@@ -7,6 +7,7 @@ machine's time moves. The date in the row, by the database's clock, only shorten
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django.db.models import BooleanField, ExpressionWrapper, F, Q
 from django.db.models.functions import Coalesce, Now
 
@@ -23,6 +26,7 @@ from analyses.texts import NO_ANSWER
 
 log = logging.getLogger(__name__)
 
+WRITER, KEEPER = "rlmweb-writer", "rlmweb-keeper"  # threads of a worker: what they do keeps leases
 UNDER_WAY = (Status.RUNNING, Status.WAITING)
 
 
@@ -112,6 +116,22 @@ def rest(run: Run, reason: str) -> bool:
             seq=F("seq") + 1,
         )
     )
+
+
+def bound_waits(connection: BaseDatabaseWrapper, **_: Any) -> None:
+    """On PostgreSQL, a worker that hangs in the middle of a transaction must not hold up the others' leases for ever.
+
+    Its transaction is ended by the server; whoever keeps leases waits for nobody for long. For each new connection.
+    """
+    if connection.vendor == "postgresql" and threading.current_thread().name in (WRITER, KEEPER):
+        milliseconds = int(settings.LEASE_SECONDS * 250)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"SET idle_in_transaction_session_timeout = {milliseconds}; SET lock_timeout = {milliseconds}"
+            )
+
+
+connection_created.connect(bound_waits, dispatch_uid="rlmweb-leases")
 
 
 class Watch:

@@ -40,4 +40,4 @@ class Outage:
 
 
 REDIS = Outage("Redis cannot be reached: text being written is not shown meanwhile")
-DATABASE = Outage("the database cannot be reached")
+DATABASE = Outage("the database does not do what it is asked")

@@ -21,6 +21,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from analyses import copying, outage
+from analyses.leases import WRITER
 from analyses.live import LiveRun, left_over
 from analyses.models import ENDED, Call, Cell, FollowUp, Run, Status
 from analyses.texts import Unkept, bounded_answer, clean, clean_json, stored_messages, stored_output
@@ -106,9 +107,13 @@ class RunRecord:
             raise self.lost
         if not self._unwritten and time.monotonic() - self._checked < CHECK_SECONDS:
             return
-        done = self._loop.create_future()
-        self._writer.put(self, None, done)
-        await done
+        for _ in range(2):
+            done = self._loop.create_future()
+            self._writer.put(self, None, done)
+            await done
+            if time.monotonic() - self._checked < CHECK_SECONDS:
+                return
+            # This process has hung since the lease was looked at: whose it is now nobody knows.
 
     async def finish(self, result: RunResult | LetGo) -> None:
         """Write the run's end, or that it is let go of, and give the lease back. Raises LeaseLost."""
@@ -118,9 +123,9 @@ class RunRecord:
         if self.live:
             await self.live.close()
 
-    def _written(self, count: int, over: Sequence[tuple[int, int, Iterable[str]]]) -> None:
+    def _written(self, when: float, count: int, over: Sequence[tuple[int, int, Iterable[str]]]) -> None:
         self._unwritten -= count
-        self._checked = time.monotonic()
+        self._checked = when
         if self.live:
             for call, cell, whats in over:
                 self.live.drop(call, cell, whats)
@@ -492,7 +497,7 @@ class Writer:
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[_Put | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="rlmweb-writer", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=WRITER, daemon=True)
         self._thread.start()
 
     def put(self, record: RunRecord, event: Any, done: asyncio.Future[None] | None) -> None:
@@ -550,13 +555,14 @@ class Writer:
             log.error("the database could not be written for %d s: %s", RETRY_SECONDS, error)
             for record in list(records):
                 self._give_up(records.pop(record), error)
+        now = time.monotonic()
         for record, puts in records.items():
             over = record.wrote()
             if record in unkept:
                 self._give_up(puts, unkept[record])
                 continue
             count = sum(put.event is not None for put in puts)
-            self._call(record, record._written, count, over)
+            self._call(record, record._written, now, count, over)
             for put in puts:
                 if put.done:
                     self._call(record, _succeed, put.done)

@@ -28,7 +28,7 @@ from redis.exceptions import RedisError
 
 from analyses import deletion, ingest, live, outage, retention
 from analyses.execution import Clients, execute
-from analyses.leases import Lease, Watch, claim, claim_orphan, expiry
+from analyses.leases import KEEPER, Lease, Watch, claim, claim_orphan, expiry
 from analyses.models import Run, Status
 from analyses.recorder import Writer, close_rows
 from analyses.trajectory import intake
@@ -100,7 +100,7 @@ class Worker:
         self._thread = threading.Thread(target=self._loop.run_forever, name="rlmweb-loop", daemon=True)
         self._thread.start()
         self._pool = asyncio.run_coroutine_threadsafe(self._make_pool(), self._loop).result()
-        self._keeper = threading.Thread(target=self._keep, name="rlmweb-keeper", daemon=True)
+        self._keeper = threading.Thread(target=self._keep, name=KEEPER, daemon=True)
         self._keeper.start()
 
     async def _make_pool(self) -> JailPool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +16,10 @@ from analyses import actions
 from analyses.leases import lease_of
 from analyses.models import Call, Cell, Run
 from analyses.recorder import LeaseLost, RunRecord
-from analyses.texts import answer_of
 from analyses.worker import MOST_ATTEMPTS, Worker
 from rlm.endpoints import Endpoint
 from rlm.events import OutputDelta, ReplyDelta
+from tests.chaos.tree import tree
 from tests.factories import make_run, make_workspace
 from tests.rlm.test_replay import FAMILY
 from tests.scripted.fixture import Scripted
@@ -82,29 +83,6 @@ def execute(worker: Worker, run: Run, server: Scripted, *, orphaned: bool = Fals
 
 def abandon(run: Run) -> None:
     Run.objects.filter(pk=run.pk).update(lease_token="dead", lease_expires_at=timezone.now() - timedelta(seconds=9))
-
-
-def tree(run: Run) -> dict[str, Any]:
-    """The rows of a run by identity, without seq, number, times and usage."""
-    calls = {call.number: call for call in Call.objects.filter(run=run)}
-    found: dict[str, Any] = {}
-    for call in calls.values():
-        answer = answer_of(call)
-        found[call.identity] = {
-            "parent": calls[call.parent_number].identity if call.parent_number else "",
-            "answer": answer.python() if answer is not None else None,
-            **{n: getattr(call, n) for n in ("parent_cell", "kind", "status", "reason", "turns", "title", "notes")},
-        }
-    names = (
-        "kind", "status", "messages", "reply", "code", "shown", "output", "error", "killed", "final", "finish_reason",
-        "replay_differs", "children_total", "children_done", "children_failed",
-    )  # fmt: skip
-    for cell in Cell.objects.filter(run=run):
-        found[calls[cell.call_number].identity][cell.number] = {
-            **{name: getattr(cell, name) for name in names},
-            "asked": sorted(text for kind, _, text in cell.exchange if kind == "ask"),
-        }
-    return found
 
 
 def test_a_run_cut_after_any_event_is_taken_up_by_another_worker(
@@ -287,6 +265,40 @@ async def test_a_lease_is_looked_at_where_nothing_is_to_be_written(
     await Run.objects.filter(pk=run.pk).aupdate(lease_token="another's")
     await record.commit()  # looked at a moment ago
     monkeypatch.setattr("analyses.recorder.CHECK_SECONDS", 0.0)
+    with pytest.raises(LeaseLost):
+        await record.commit()
+    await sync_to_async(writer.close)()
+
+
+async def test_a_lease_looked_at_before_the_process_hung_is_looked_at_again(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer's thread may have looked just before, and the loop hears of it when it wakes up."""
+    from asgiref.sync import sync_to_async
+
+    from analyses import recorder
+
+    run = await sync_to_async(make_run)(shape="running")
+    await Run.objects.filter(pk=run.pk).aupdate(lease_token="mine")
+    await run.arefresh_from_db()
+    writer = recorder.Writer()
+    record = RunRecord(run, writer)
+    written = record._written
+
+    def hang(*given: Any) -> None:
+        """What the writer says arrives an hour later, when the run is another's."""
+        later = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600, time=time.time, sleep=time.sleep)
+        monkeypatch.setattr(recorder, "time", later)
+        written(*given)
+
+    monkeypatch.setattr(record, "_written", hang)
+    store = writer._store
+
+    def stored(records: Any) -> None:
+        store(records)
+        Run.objects.filter(pk=run.pk).update(lease_token="another's")
+
+    monkeypatch.setattr(writer, "_store", stored)
     with pytest.raises(LeaseLost):
         await record.commit()
     await sync_to_async(writer.close)()

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.house import House, Program, wait
-from tests.chaos.question import LIMITS, QUESTION, REPLIES, place_of
+from tests.chaos.question import CHILDREN, LIMITS, QUESTION, place_of, replies
 from tests.e2e.instance import descendants, processes
 from tests.scripted.fixture import Scripted
 
@@ -36,6 +37,8 @@ class Lane:
     def __init__(self, data: Path, server: Scripted, options: dict[str, Any]) -> None:
         self.server, self.options = server, options
         self.quick = bool(options.get("quick"))
+        self.replies = replies(options.get("children", CHILDREN))
+        self.clocked: Program | None = None  # the worker whose clock can be set
         self.full = data / "full"
         environment = {"RLMWEB_LEASE_SECONDS": str(options.get("lease", 20)), "RLMWEB_SANDBOX_SPARE": "1"}
         environment |= {"RLMWEB_LOG": "INFO", "DJANGO_ALLOW_ASYNC_UNSAFE": "1", "RLMWEB_WARM_SECONDS": "0"}
@@ -54,7 +57,9 @@ class Lane:
         call_command("migrate", verbosity=0)
         self.house.start_redis()
         self.house.start_web()
-        for _ in range(self.options.get("workers", 2)):
+        if self.options["cases"][0][1] == "clock stepped":
+            self.clocked_worker()
+        while len(self.house.workers) < self.options.get("workers", 2) and self.clocked is None:
             self.house.start_worker()
         self.house.wait_for_workers()
         from workspaces.models import User, Workspace
@@ -99,7 +104,7 @@ class Lane:
         self.expected = tree(run, notes=False)
         self.answer = run.answer_display
         asked = [place_of(request) for request in self.server.log()]
-        assert len(asked) == len(set(asked)) == REPLIES, Counter(asked).most_common(3)
+        assert len(asked) == len(set(asked)) == self.replies, Counter(asked).most_common(3)
         self.forget(run)
 
     def forget(self, run: Any) -> None:
@@ -121,7 +126,7 @@ class Lane:
         from tests.chaos.viewers import Viewer, Window, same_page
 
         rng = random.Random(seed)
-        at = rng.randrange(1, REPLIES - 1)
+        at = rng.randrange(1, self.replies - 1)
         said: dict[str, Any] = {"case": number, "kind": kind, "at": at}
         began, lines = time.monotonic(), self.house.log_lines()
         why: list[str] = []
@@ -207,8 +212,9 @@ class Lane:
             replied[piece, cell.number] = cell.replied_at
         places = Counter(place_of(request) for request in log)
         why = [f"{place} was never asked for" for place in replied if place not in places]
+        again = [f"{place} was asked for {count} times" for place, count in places.items() if count > 1]
         if kind == "clock stepped":  # what that worker wrote down as the time is not comparable
-            return why + [f"{place} was asked for {count} times" for place, count in places.items() if count > 1]
+            return why + again
         for request in log:
             place = place_of(request)
             if places[place] > 1 and request["at"] > (replied.get(place) or 0) + 0.05:
@@ -216,7 +222,7 @@ class Lane:
                     f"{place} was paid again {request['at'] - (replied.get(place) or 0):.2f} s after its answer was there"
                 )
         if kind in ("redis emptied", "web restarted"):  # nobody who pays was disturbed
-            why += [f"{place} was asked for {count} times" for place, count in places.items() if count > 1]
+            why += again
         return why
 
     def mend(self) -> None:
@@ -249,6 +255,13 @@ class Lane:
         holder = self.holder(run)
         token = Run.objects.values_list("lease_token", flat=True).get(pk=run.pk)
         holder.send(signal.SIGSTOP)
+        moved = 0
+        while not self.options.get("database") and self.is_locked():
+            # In the middle of a write to SQLite: nobody can write until it goes on or is ended, whatever one does.
+            holder.send(signal.SIGCONT)
+            time.sleep(0.02)
+            holder.send(signal.SIGSTOP)
+            moved += 1
         try:
             wait(
                 lambda: Run.objects.values_list("lease_token", flat=True).get(pk=run.pk) != token,
@@ -266,7 +279,19 @@ class Lane:
         if before is not None:
             assert self.rows(run) == before, "the worker wrote after its lease was lost"
             assert self.server.stats()["requests"] == requests, "the worker paid after its lease was lost"
-        return {"woke": "late" if late else "soon"}
+        return {"woke": "late" if late else "soon", **({"moved": moved} if moved else {})}
+
+    def is_locked(self) -> bool:
+        """Whether somebody is in the middle of writing to SQLite, and does not come to its end."""
+        with contextlib.closing(
+            sqlite3.connect(self.house.data / "db.sqlite3", timeout=1, isolation_level=None)
+        ) as probe:
+            try:
+                probe.execute("BEGIN IMMEDIATE")
+                probe.execute("ROLLBACK")
+                return False
+            except sqlite3.OperationalError:
+                return True
 
     def rows(self, run: Any) -> list[Any]:
         from analyses.models import Call, Cell, Run
@@ -287,7 +312,7 @@ class Lane:
     def _web_restarted(self, run: Any, rng: random.Random) -> dict[str, Any]:
         assert self.house.web is not None
         how = rng.choice([signal.SIGKILL, signal.SIGTERM])
-        self.house.web.end(how)
+        self.house.web.end(how, seconds=4)  # as the supervisor does
         self.house.start_web()
         return {"by": how.name}
 
@@ -306,8 +331,6 @@ class Lane:
                 connection.close()
                 time.sleep(rng.uniform(0.2, 2))
             return {"cut": cut[0] if cut else 0}
-        import sqlite3
-
         seconds = 3 if self.quick else 10
         with contextlib.closing(
             sqlite3.connect(self.house.data / "db.sqlite3", timeout=30, isolation_level=None)
@@ -356,10 +379,12 @@ class Lane:
     def clocked_worker(self) -> Path:
         """Have one worker alone, whose clock the file sets."""
         clock = self.house.data / "clock"
+        if self.clocked is not None and self.house.workers == [self.clocked]:
+            return clock
         clock.write_text("+0\n")
         for worker in list(self.house.workers):
             self.house.drop(worker)
-        self.house.start_worker(clock=clock)
+        self.clocked = self.house.start_worker(clock=clock)
         self.house.wait_for_workers()
         return clock
 
@@ -371,6 +396,7 @@ class Lane:
         clock.write_text(f"{step}\n")
         wait(lambda: self.ended(run), PATIENCE, "the end of the run")
         self.house.drop(stepped)
+        self.clocked = None
         return {"step": step}
 
     # — figures —

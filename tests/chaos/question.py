@@ -6,7 +6,6 @@ import re
 from typing import Any
 
 CHILDREN = 40
-REPLIES = 4 + 2 * CHILDREN
 QUESTION = "How long are the pieces?"
 LIMITS = {"depth": 2, "calls_in_flight": 8, "run_seconds": 3000}
 CHILD = re.compile(r"# Instruction\nhow long is piece (\d+)\?")
@@ -16,7 +15,11 @@ def _cell(code: str) -> str:
     return f"I look.\n\n```repl\n{code}\n```"
 
 
-def script(delay: float = 0.25) -> dict[str, Any]:
+def replies(children: int) -> int:
+    return 4 + 2 * children
+
+
+def script(delay: float = 0.25, children: int = CHILDREN) -> dict[str, Any]:
     """For the scripted endpoint: replies stream, so that there is text under way at any moment."""
 
     def reply(code: str) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def script(delay: float = 0.25) -> dict[str, Any]:
                 "turn": 1,
                 "reply": reply(
                     f"parts = await batch_llm_query(*[llm_query(f'piece {{n}}: ' + 'x' * n, f'how long is piece {{n}}?') "
-                    f"for n in range({CHILDREN})])\nprint(parts)"
+                    f"for n in range({children})])\nprint(parts)"
                 ),
             },
             {"turn": 2, "reply": reply("total = sum(parts)\nprint(len(notes), total)")},
