@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
@@ -76,7 +77,8 @@ def seconds_uncounted(run: Run) -> float:
     calls = Call.objects.filter(run=run).aggregate(a=Max("queued_at"), b=Max("started_at"), c=Max("finished_at"))
     cells = Cell.objects.filter(run=run).aggregate(d=Max("started_at"), e=Max("replied_at"), f=Max("ended_at"))
     last = max([moment for moment in (calls | cells).values() if moment is not None], default=begun)
-    return max(0.0, last - begun)
+    # A worker whose clock was ahead wrote down moments that have not come yet.
+    return max(0.0, min(last, time.time()) - begun)
 
 
 def _call(row: Call) -> RecordedCall:

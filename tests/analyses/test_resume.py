@@ -12,7 +12,7 @@ import pytest
 from django.db.models import F
 from django.utils import timezone
 
-from analyses import actions
+from analyses import actions, recordings
 from analyses.leases import lease_of
 from analyses.models import Call, Cell, Run
 from analyses.recorder import LeaseLost, RunRecord
@@ -152,6 +152,15 @@ def test_what_ran_before_counts_against_the_limits_and_the_time(
     assert run.completion_tokens <= 200 and run.completion_tokens == sum(
         c.completion_tokens for c in run.cell_set.all()
     )
+
+
+def test_the_time_of_a_worker_whose_clock_was_ahead_is_not_counted(db: None) -> None:
+    run = make_run(shape="running")
+    Cell.objects.filter(run=run).update(replied_at=time.time() + 3600)
+    run.refresh_from_db()
+    Run.objects.filter(pk=run.pk).update(started_at=timezone.now() - timedelta(seconds=30))
+    run.refresh_from_db()
+    assert 29 < recordings.seconds_uncounted(run) < 300
 
 
 def test_a_sweep_takes_up_what_a_dead_worker_left_and_gives_up_in_the_end(
