@@ -72,10 +72,11 @@ class Turn:
 
     painter: Painter
     texts: Texts
-    written: dict[str, list[str]]
+    grown: set[CellKey]  # cells whose text under way is not what it was
     crowds: set[CellKey]
     timeline: bool
     made: dict[Key, list[str]] = field(default_factory=dict)
+    written: dict[str, list[str]] = field(default_factory=dict)  # leaves of what is being written, by their scope
 
 
 class Feed:
@@ -234,7 +235,7 @@ class Feed:
                 await self._close(viewer, 1000)
 
     def _read(self, texts: Texts) -> Turn:
-        """In a thread: the rows since the last reading, and the leaves of what is being written."""
+        """In a thread: the rows since the last reading, and where text under way has changed."""
         painter = self._painter
         if painter is None:
             painter = self._painter = Painter(Run.objects.get(pk=self.run_id))
@@ -248,7 +249,7 @@ class Feed:
         return Turn(
             painter=painter,
             texts=texts,
-            written=painter.written(grown, texts),
+            grown=grown,
             crowds=self._owed | touched,
             timeline=self._owed_timeline or painter.seq > start,
         )
@@ -273,9 +274,9 @@ class Feed:
                     asked.append((scope, at))
             wanted[viewer] = asked
         missing = {key for keys in wanted.values() for key in keys}
-        if missing:
-            self.turns += 1
-            turn.made = await _in_thread(_render)(turn, missing)
+        self.turns += bool(missing)
+        if missing or turn.grown:
+            await _in_thread(_render)(turn, missing)
         for viewer, asked in wanted.items():
             frames = [frame for key in asked if key[0] in ("all", "news") for frame in turn.made[key]]
             extra = [piece for key in asked if key[0] not in ("all", "news") for piece in turn.made[key]]
@@ -308,23 +309,24 @@ class Feed:
             log.debug("run %s: a viewer was gone already: %s", self.run_id, error)
 
 
-def _render(turn: Turn, keys: set[Key]) -> dict[Key, list[str]]:
-    """In a thread: the frames for each place where viewers stand."""
-    made: dict[Key, list[str]] = {}
+def _render(turn: Turn, keys: set[Key]) -> None:
+    """In a thread: the frames for each place where viewers stand.
+
+    Text under way comes last, as the pages get it last: a reply that is whole by now must not be overwritten by half of it.
+    """
+    painter, made = turn.painter, turn.made
     for key in keys:
         scope, start = key
-        if scope == "texts":
-            written = turn.painter.written({(call, cell) for call, cell, _ in turn.texts}, turn.texts)
-            made[key] = written.get("", [])
-        elif scope == "all":
-            made[key] = turn.painter.frames(start, turn.texts)
+        if scope == "all":
+            made[key] = painter.frames(start, turn.texts)
         elif scope == "news":
-            made[key] = turn.painter.frames(
-                start, turn.texts, crowds=turn.crowds, timeline=turn.timeline, following=True
-            )
-        else:
-            made[key] = turn.painter.part(scope, start, turn.texts)
-    return made
+            made[key] = painter.frames(start, turn.texts, crowds=turn.crowds, timeline=turn.timeline, following=True)
+        elif scope != "texts":
+            made[key] = painter.part(scope, start, turn.texts)
+    for key in keys:
+        if key[0] == "texts":
+            made[key] = painter.written({(call, cell) for call, cell, _ in turn.texts}, turn.texts).get("", [])
+    turn.written = painter.written(turn.grown, turn.texts)
 
 
 def refusal(run_id: int, who: tuple[str, Any]) -> int:

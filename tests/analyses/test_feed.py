@@ -12,6 +12,7 @@ from channels.layers import get_channel_layer
 
 from analyses import feed, live
 from analyses.feed import Feed, Viewer
+from analyses.frames import Painter
 from analyses.models import Run
 from tests.factories import Rows, make_run, make_user, make_workspace
 
@@ -203,4 +204,42 @@ async def test_growing_text_is_sent_and_moves_no_seq(monkeypatch: pytest.MonkeyP
     await wake(stage.run)
     await until(lambda: f'id="{leaf}"' in page.frames[-1] and "I count" not in page.frames[-1])
     assert page.spans[-1] == (stage.run.seq, stage.run.seq)
+    Feed.of(stage.run.pk).leave(page.viewer)
+
+
+async def test_a_reply_that_comes_in_while_a_frame_is_made_is_not_overwritten_by_half_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = await sync_to_async(Stage)()
+    child = await sync_to_async(stage.run.call_set.get)(number=5)
+    await sync_to_async(stage.rows.start)(child)
+    cell = await sync_to_async(stage.rows.turn)(child)
+    texts: dict[tuple[int, int, str], str] = {}
+
+    async def read(run_id: int) -> dict[tuple[int, int, str], str]:
+        return dict(texts)
+
+    monkeypatch.setattr(live, "read", read)
+    page = stage.page()
+    await Feed.of(stage.run.pk).join(page.viewer)
+    await until(lambda: page.frames)
+    whole, frames = [False], Painter.frames
+
+    def late(self: Painter, *given: Any, **how: Any) -> list[str]:
+        if how.get("following") and not whole[0]:
+            whole[0] = True
+            stage.rows.reply(cell)  # after the rows' seq was read, and before the frame is made
+        return frames(self, *given, **how)
+
+    monkeypatch.setattr(Painter, "frames", late)
+    texts[5, 1, "reply"] = "I look"
+    await sync_to_async(stage.rows.change)(child, notes=["It goes on."])
+    await wake(stage.run)
+    await until(lambda: whole[0])
+    texts.clear()
+    await sync_to_async(stage.run.refresh_from_db)()
+    await wake(stage.run)
+    await page.reaches(stage.run.seq)
+    leaves = re.findall(r'<div [^>]*id="cell-5-1-reply"[^>]*>', "".join(page.frames))
+    assert leaves and "aria-busy" not in leaves[-1]
     Feed.of(stage.run.pk).leave(page.viewer)
