@@ -187,10 +187,14 @@ class House:
     # — what is left —
 
     def jails(self) -> set[int]:
-        """The firejail processes below our workers."""
+        """The jails of our workers, by the first process of each."""
         found = processes()
+
+        def is_jail(pid: int) -> bool:
+            return "firejail" in found.get(pid, (0, ""))[1].split(" ")[0]
+
         below = set().union(*(descendants(worker.pid) for worker in self.workers if worker.alive()))
-        return {pid for pid in below if "firejail" in found.get(pid, (0, ""))[1].split(" ")[0]}
+        return {pid for pid in below if is_jail(pid) and not is_jail(found[pid][0])}
 
     def log_lines(self) -> int:
         """How many lines web and workers have written, warnings and worse."""

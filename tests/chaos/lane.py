@@ -195,10 +195,10 @@ class Lane:
         if missing := loose.of_runs(Run.objects.filter(pk=run.pk)) - kept:
             why.append(f"{len(missing)} blobs are missing")
         with contextlib.suppress(TimeoutError):
-            # A jail is kept ready by each worker, and one more may just be starting.
-            wait(lambda: len(self.house.jails()) <= 2 * len(self.house.workers), 20, "jails")
-        if len(self.house.jails()) > 2 * len(self.house.workers):
-            why.append(f"{len(self.house.jails())} firejail processes are left")
+            # One is kept ready by each worker; one that has just started tries another.
+            wait(lambda: len(self.house.jails()) <= len(self.house.workers), 60, "jails")
+        if (left := len(self.house.jails())) > len(self.house.workers):
+            why.append(f"{left} jails are left")
         return why
 
     def paid_twice(self, run: Any, kind: str) -> list[str]:
