@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.db import Error as DatabaseError
 from django.db import connection
 from django.utils import timezone
 
@@ -30,6 +31,11 @@ from rlm.sharedgate import RedisGate
 from sandbox import JailPool, SandboxUnavailable, Value
 
 log = logging.getLogger(__name__)
+
+NO_ROOM = (
+    "It was paused because there is no room left for the database. Everything so far is there; when there is room again, "
+    "let it go on."
+)
 
 
 class Clients:
@@ -119,6 +125,10 @@ async def execute(
                 result = _failed(str(error))
         await record.finish(result)
         kept = result.warm if isinstance(result, RunResult) else None
+    except DatabaseError as error:  # nothing can be written: its lease runs out, and it is taken up where its rows end
+        log.error("run %s is let go of, as the database does not do what it is asked: %s", run.pk, error)
+        if "is full" in str(error) or "No space left" in str(error):
+            await asyncio.to_thread(_rest, run, NO_ROOM)
     except Unkept as error:
         log.warning("run %s rests: %s", run.pk, error)
         await asyncio.to_thread(_rest, run, str(error))
@@ -196,7 +206,7 @@ async def _solve(
             warm=warm,
             keep_warm=keep_warm,
         )
-    except (LeaseLost, Released, Unkept, SandboxUnavailable):
+    except (LeaseLost, Released, Unkept, SandboxUnavailable, DatabaseError):
         raise
     except (endpoints.UnknownEndpoint, ingest.ContextMissing, AddressRefused) as error:
         return _failed(str(error))
@@ -210,6 +220,8 @@ async def _solve(
 def _rest(run: Run, reason: str) -> None:
     try:
         leases.rest(run, reason)
+    except DatabaseError as error:
+        log.error("run %s could not even be paused; it is taken up when its lease has run out: %s", run.pk, error)
     finally:
         connection.close()
 

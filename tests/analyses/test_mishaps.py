@@ -10,9 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
-from analyses import actions, blobs, live, outage
+from analyses import actions, blobs, execution, live, outage, recorder
+from analyses.execution import NO_ROOM
+from analyses.leases import lease_of
 from analyses.models import Call, Cell, Run
+from analyses.recorder import RunRecord
 from analyses.runpage import RunState
 from analyses.worker import Worker
 from rlm.endpoints import Endpoint
@@ -108,6 +112,47 @@ def test_a_run_rests_where_the_store_is_full_and_goes_on_when_there_is_room(
         for one in (expected, run)
     ]  # fmt: skip
     assert rows[0] == rows[1] and not Cell.objects.filter(run=run, replay_differs=True).exists()
+
+
+def test_a_run_rests_where_the_database_is_full(
+    workers: Callable[..., Worker], scripted: Callable[..., Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, worker = scripted({"replies": ["```repl\nx = 1\n```"], "default": "```repl\nFINAL(x + 1)\n```"}), workers()
+    monkeypatch.setattr(recorder, "RETRY_SECONDS", 0.1)
+    write = RunRecord.write
+
+    def full(self: RunRecord) -> None:
+        if self.run.cells:
+            raise OperationalError("database or disk is full")
+        write(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunRecord, "write", full)
+        run = execute(worker, ask(server), server)
+    assert (run.status, run.lease_token, run.reason) == ("paused", "", NO_ROOM)
+    actions.resume_run(run)
+    run = execute(worker, run, server)
+    assert (run.status, run.reason, run.answer_display) == ("done", "", 2)
+
+
+def test_a_run_whose_worker_cannot_read_the_database_is_left_to_who_can(
+    workers: Callable[..., Worker], scripted: Callable[..., Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, worker = scripted("hello"), workers()
+
+    def cut(*_: Any) -> None:
+        raise OperationalError("terminating connection due to administrator command")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(execution, "_read", cut)
+        run = execute(worker, ask(server), server)
+    lease = lease_of(run.pk)
+    assert run.status == "running" and lease is not None  # until it runs out
+    done = worker.take(run.pk, endpoint=endpoint_of(server), orphan=lease)
+    assert done is not None
+    done.result(timeout=60)
+    run.refresh_from_db()
+    assert (run.status, run.answer_display) == ("done", "hello")
 
 
 @pytest.fixture
