@@ -6,6 +6,8 @@ import logging
 import threading
 import time
 
+import redis
+
 log = logging.getLogger(__name__)
 
 REMIND = 300.0  # seconds after which it is said once more
@@ -37,6 +39,17 @@ class Outage:
             since, self._since, self._said = self._since, 0.0, 0.0
         if since:
             log.warning("%s: this is over after %.0f s", self._what, time.monotonic() - since)
+
+
+class RedisAway(logging.Filter):
+    """Says once, instead of with a traceback every second, that Redis is away: for the logger of the channel layer."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
+            return True
+        REDIS.met(error)
+        return False
 
 
 REDIS = Outage("Redis cannot be reached: text being written is not shown meanwhile")

@@ -391,11 +391,13 @@ LOGGING = {
         "console": {"class": "logging.StreamHandler", "formatter": "line"},
         "strangers": {"class": "logging.StreamHandler", "formatter": "one line"},
     },
+    "filters": {"redis away": {"()": "analyses.outage.RedisAway"}},
     "root": {"handlers": ["console"], "level": env.choice("RLMWEB_LOG", "INFO", "DEBUG", "INFO", "WARNING", "ERROR")},
     "loggers": {
         "django.request": {"level": "ERROR"},
         # Requests for another host, forms that are too large: what anybody can send is no error of this site.
         "django.security": {"handlers": ["strangers"], "propagate": False},
+        "channels_redis.pubsub": {"filters": ["redis away"]},
         "daphne": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},
         "httpx2": {"level": "WARNING"},

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 from django.db import OperationalError
 
 from analyses import actions, blobs, execution, live, outage, recorder
@@ -260,3 +261,17 @@ async def test_redis_that_is_away_is_one_line_in_the_log(
     outage.REDIS.over()
     outage.REDIS.over()
     assert len(caplog.records) == 2 and "this is over after" in caplog.text
+
+
+def test_the_channel_layer_says_no_more_of_it(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outage, "REDIS", outage.Outage("Redis cannot be reached"))
+    channels = logging.getLogger("channels_redis.pubsub")
+    for error in [redis.ConnectionError("refused"), ConnectionResetError("gone"), KeyError("a bug")] * 3:
+        try:
+            raise error
+        except Exception:
+            channels.exception("Unexpected exception in receive task")
+    said = [record.name for record in caplog.records]
+    assert sorted(said) == ["analyses.outage", *["channels_redis.pubsub"] * 3]
