@@ -13,8 +13,11 @@ http = get_asgi_application()
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 
+from analyses import sockets
 from analyses.routing import websocket_urlpatterns
 from rlmweb.origin import SameOrigin
+
+sockets.install()
 
 application = ProtocolTypeRouter(
     {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from typing import Any
@@ -12,7 +13,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from analyses import blobs, live
+from analyses import blobs, live, moments
 from analyses.answers import as_csv, whole_answer
 from analyses.inspector import inspected, search
 from analyses.models import Cell, Run
@@ -176,6 +177,19 @@ def run_search(request: HttpRequest, **where: str) -> HttpResponse:
         return rates.too_many(request)
     words = request.GET.get("q", "")
     return render(request, "analyses/_found.html", {"words": words.strip(), "hits": search(run, words)})
+
+
+@require_safe
+def run_moments(request: HttpRequest, **where: str) -> HttpResponse:
+    """When what happened, for the page's replay. Numbers alone, so that packing them tells nobody anything."""
+    run = watched_run(request, **where)
+    body = moments.packed(run)
+    if "gzip" not in request.headers.get("Accept-Encoding", ""):
+        response = HttpResponse(gzip.decompress(body), content_type="application/json")
+    else:
+        response = HttpResponse(body, content_type="application/json", headers={"Content-Encoding": "gzip"})
+    response["Vary"] = "Accept-Encoding"
+    return response
 
 
 @require_safe

@@ -2,69 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.test import Client
 from playwright.sync_api import Page, WebSocketRoute, expect
 
 from analyses import runpage
 from analyses.feed import ASK_AGAIN, GONE
 from analyses.frames import Painter
 from analyses.models import Run
-from tests.browser import SITE, chromium, headers_of, serve
-from tests.factories import Rows, make_run, make_user, make_workspace, steps
+from tests.browser import SITE, chromium, serve
+from tests.factories import Rows
+from tests.film import DOM, SOCKET, Film, deliver, opened
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db]
-
-# What a person did to the page, and what only the clock changes, is no part of what is compared.
-DOM = """() => {
-  const seen = node => {
-    if (node.nodeType === Node.TEXT_NODE) return node.data.replace(/\\s+/g, " ").trim();
-    if (node.nodeType !== Node.ELEMENT_NODE) return "";
-    const names = [...node.attributes].map(a => [a.name, a.name === "class" ? [...node.classList].filter(c => c !== "arrived").join(" ") : a.value])
-      .filter(([name, value]) => !["tabindex", "aria-selected", "style", "data-from"].includes(name) && !(name === "class" && !value)).sort();
-    const inside = "ticks" in node.dataset ? "" : [...node.childNodes].map(seen).filter(Boolean).join("\\n");
-    return `<${node.tagName.toLowerCase()}${names.map(([name, value]) => ` ${name}="${value}"`).join("")}>\\n${inside}\\n</>`;
-  };
-  return ["#run-state", "#run-now", "#run-meters", "#answer", "#timeline-plot", "#tree", "#run-seq"].map(q => seen(document.querySelector(q))).join("\\n");
-}"""
-
-
-class Film:
-    """A run recorded write by write: the page at each seq, the frame to each seq, and at the end the frames from each."""
-
-    def __init__(self, shape: str, *parts: str) -> None:
-        owner = make_user()
-        client = Client()
-        client.force_login(owner)
-        run = make_run(make_workspace(owner))
-        self.path = run.get_absolute_url()
-        self.pages: dict[int, str] = {}
-        self.next: dict[int, list[str]] = {}
-        self.headers: dict[str, str] = {}
-        painter = Painter(run)
-
-        def take() -> None:
-            before = painter.seq
-            painter.advance()
-            if painter.seq > before:
-                self.next[before] = painter.frames(before, {}, following=True)
-            response = client.get(self.path)
-            assert response.status_code == 200
-            self.headers = headers_of(response)
-            self.pages[painter.seq] = response.content.decode()
-
-        take()
-        for _ in steps(run, shape, Rows(run, on_write=take)):
-            pass
-        self.end = painter.seq
-        answers = {self.path + part: client.get(self.path + part) for part in parts}
-        self.parts = {path: (answer.content.decode(), headers_of(answer)) for path, answer in answers.items()}
-        self.last = {start: painter.frames(start, {}) for start in self.pages}
 
 
 def watch(page: Page, film: Film, start: int, frames: list[str]) -> list[str]:
@@ -89,12 +39,6 @@ REPLAY = """([html, frames]) => {
   htmx.process(document.querySelector("#run"));
   for (const data of frames) window.socket.dispatchEvent(new MessageEvent("message", { data }));
 }"""
-SOCKET = """
-window.WebSocket = class extends EventTarget {
-  constructor(url) { super(); Object.assign(this, { url, readyState: 1, OPEN: 1 }); window.socket = this; window.sockets = (window.sockets ?? 0) + 1; setTimeout(() => this.onopen?.({}), 0); }
-  send() {} close() {}
-};
-"""
 
 
 def test_a_page_whose_session_is_over_asks_again_and_is_told() -> None:
@@ -102,16 +46,16 @@ def test_a_page_whose_session_is_over_asks_again_and_is_told() -> None:
     with chromium() as browser:
         page = browser.new_page()
         serve(page, lambda path: (film.pages[0], film.headers))
-        opened: list[WebSocketRoute] = []
+        asked: list[WebSocketRoute] = []
 
         def connect(socket: WebSocketRoute) -> None:
-            opened.append(socket)
-            socket.close(code=ASK_AGAIN if len(opened) == 1 else GONE)
+            asked.append(socket)
+            socket.close(code=ASK_AGAIN if len(asked) == 1 else GONE)
 
         page.route_web_socket("**/ws/**", connect)
         page.goto(SITE + film.path)
         expect(page.get_by_text("This run can no longer be watched from here")).to_be_attached()
-        assert len(opened) == 2
+        assert len(asked) == 2
 
 
 def compare_every_cut(film: Film) -> None:
@@ -155,25 +99,6 @@ def test_page_connects_from_its_seq_and_takes_frames_over_a_socket() -> None:
         assert complaints == []
         assert page.title().startswith("Done: Which guests")
         assert page.locator("#answer strong").inner_text() == "Five guests say they saw it themselves."
-
-
-@contextmanager
-def opened(film: Film, start: int, script: str = "", **context: Any) -> Iterator[Page]:
-    """A page as it was at ``start``, with a socket that ``deliver`` speaks through. It must not complain of anything."""
-    with chromium() as browser:
-        page = browser.new_context(**context).new_page()
-        page.add_init_script(SOCKET + script)
-        answers = {film.path: (film.pages[start], film.headers)} | film.parts
-        complaints = serve(page, lambda path: answers.get(path, ("", {})))
-        page.goto(SITE + film.path)
-        page.wait_for_function("() => window.htmx && document.readyState === 'complete'")
-        yield page
-        assert complaints == []
-
-
-def deliver(page: Page, frames: list[str]) -> None:
-    for data in frames:
-        page.evaluate("data => window.socket.dispatchEvent(new MessageEvent('message', { data }))", data)
 
 
 def test_folds_focus_selection_and_scroll_outlive_every_frame() -> None:
