@@ -14,6 +14,8 @@ from analyses.trajectory.fields import FORMAT
 from rlm import compaction
 
 MESSAGE_SHOWN = 20_000  # characters of one message
+ALL_SHOWN = 400_000  # … of all together, the newest first; then so many of each:
+LEAST_SHOWN = 400
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,10 @@ class _Piece:
     entry: dict[str, Any]
     reply: str = ""
 
-    def message(self, newest: int) -> Message:
+    def message(self, newest: int, most: int) -> Message:
         if not self.entry:
-            return Message("assistant", self.turn, clean(self.reply[:MESSAGE_SHOWN]), len(self.reply), False)
-        text, chars = _content(self.entry)
+            return Message("assistant", self.turn, clean(self.reply[:most]), len(self.reply), False)
+        text, chars = _content(self.entry, most)
         return Message(str(self.entry.get("role", "")), self.turn, text, chars, self.turn == newest)
 
 
@@ -58,7 +60,11 @@ def sent_at(run: Run, cells: Iterable[Cell]) -> list[Message]:
             sent = _gone_on(sent, before, added, ours)
         sent += [_Piece(cell.number, entry) for entry in added]
         before, turn = cell, cell.number
-    return [piece.message(turn) for piece in sent]
+    room, messages = ALL_SHOWN, []
+    for piece in reversed(sent):
+        messages.append(piece.message(turn, MESSAGE_SHOWN if room > 0 else LEAST_SHOWN))
+        room -= len(messages[-1].text)
+    return messages[::-1]
 
 
 def _gone_on(sent: list[_Piece], before: Cell, added: list[dict[str, Any]], ours: bool) -> list[_Piece]:
@@ -75,16 +81,16 @@ def _gone_on(sent: list[_Piece], before: Cell, added: list[dict[str, Any]], ours
     return sent if first.get("role") == "assistant" else whole
 
 
-def _content(message: dict[str, Any]) -> tuple[str, int]:
+def _content(message: dict[str, Any], most: int) -> tuple[str, int]:
     if blob := message.get("blob"):
         try:
-            whole = blobs.read(str(blob), limit=4 * MESSAGE_SHOWN).decode(errors="ignore")
+            whole = blobs.read(str(blob), limit=4 * most).decode(errors="ignore")
         except (OSError, ValueError):
             whole = str(message.get("head", ""))
-        return clean(whole[:MESSAGE_SHOWN]), int(message.get("chars", len(whole)))
+        return clean(whole[:most]), int(message.get("chars", len(whole)))
     content = message.get("content", "")
     text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
     said = {name: value for name, value in message.items() if name not in ("role", "content", "after")}
     if said:
         text += ("\n" if text else "") + json.dumps(said, ensure_ascii=False)
-    return clean(text[:MESSAGE_SHOWN]), len(text)
+    return clean(text[:most]), len(text)

@@ -17,6 +17,7 @@ from analyses.outline import Outline
 from analyses.texts import clean
 
 HITS_MOST = 50
+VARIABLES_SHOWN = 300
 AROUND = 70  # characters of text shown on each side of a hit
 
 
@@ -148,7 +149,7 @@ def inspected(run: Run, call_number: int, cell_number: int | None) -> Inspected 
         Variable(
             _name(v), _size(v), clean(str(v.get("preview", "")))[:400], len(held) > 1 and earlier.get(_name(v)) != v
         )
-        for v in last
+        for v in last[:VARIABLES_SHOWN]
         if isinstance(v, dict)
     ]
     return Inspected(call, cell, outline, variables, sent_at(run, cells), kept_back)

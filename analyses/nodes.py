@@ -21,6 +21,8 @@ Texts = Mapping[tuple[int, int, str], str]  # analyses.live.read
 OPEN = ("writing", "running", "waiting")
 LIVE_SHOWN = 12_000  # characters of a text still being written that a page shows: its end
 ANSWER_PEEK = 2_000
+# Characters of one text on a page. What an engine of ours writes is shorter; a log from elsewhere may hold a million.
+CODE_SHOWN, PROSE_SHOWN, OUTPUT_SHOWN = 20_000, 12_000, 24_000
 STRIP_MOST = 200  # children drawn one by one; more are drawn in groups
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*([\w-]*)[ \t]*$", re.MULTILINE)
 # What a turn without a word is called.
@@ -36,6 +38,14 @@ class _Leaves:
 
     def leaf(self, name: str) -> SafeString:
         return render_to_string(f"analyses/_{self.kind}_{name}.html", {self.kind: self})
+
+
+@dataclass(frozen=True)
+class Piece:
+    """As much of a text as a page shows."""
+
+    text: str
+    left: int = 0  # characters that it does not
 
 
 @dataclass(frozen=True)
@@ -213,15 +223,29 @@ class CellNode(_Leaves):
     def live_output(self) -> str:
         return self._text("output")
 
+    def _piece(self, text: str, most: int) -> Piece:
+        if len(text) <= most or not self.tree.bounded:
+            return Piece(text)
+        return Piece(text[:most], len(text) - most)
+
+    @property
+    def code(self) -> Piece:
+        return self._piece(self.row.code, CODE_SHOWN)
+
+    @property
+    def reply(self) -> Piece:
+        return self._piece(self.row.reply, PROSE_SHOWN)
+
     @property
     def prose(self) -> str:
         """The reply without its cell."""
         return _prose(self.row.reply) if self.row.code else self.row.reply
 
-    @property
-    def thoughts(self) -> str:
+    @cached_property
+    def thoughts(self) -> Piece:
         """What stands folded above a cell: the provider's reasoning, then the reply's own prose."""
-        return "\n\n".join(text for text in (self.row.reasoning, self.prose if self.row.code else "") if text.strip())
+        texts = (self.row.reasoning, self.prose if self.row.code else "")
+        return self._piece("\n\n".join(text for text in texts if text.strip()), PROSE_SHOWN)
 
     @cached_property
     def what(self) -> str:
@@ -231,13 +255,14 @@ class CellNode(_Leaves):
             return "Writing its reply"
         if row.kind == Cell.Kind.COMPACTION:
             return "Summary of the turns so far"
-        for line in row.code.splitlines():
+        lines = row.code[:CODE_SHOWN].splitlines()
+        for line in lines:
             if line.lstrip().startswith("#") and (said := line.lstrip("# \t")):
                 comment = said
                 break
         else:
             comment = ""
-        code = next((line.strip() for line in row.code.splitlines() if line.strip()), "")
+        code = next((line.strip() for line in lines if line.strip()), "")
         return (
             first_words(self.prose)
             or first_words(comment)
@@ -259,12 +284,13 @@ class CellNode(_Leaves):
         return (named[0] if named else "interrupted") if row.error else ""
 
     @property
-    def shown(self) -> tuple[str, str, str]:
+    def shown(self) -> tuple[Piece, str, Piece]:
         """The output as the model saw it: head, how much was cut out there, tail."""
         row = self.row
         if row.output_chars > row.shown_chars and (cut := _CUT.search(row.shown)):
-            return row.shown[: cut.start()], cut[1], row.shown[cut.end() :]
-        return row.shown, "", ""
+            head, tail = row.shown[: cut.start()], row.shown[cut.end() :]
+            return self._piece(head, OUTPUT_SHOWN), cut[1], self._piece(tail, OUTPUT_SHOWN)
+        return self._piece(row.shown, OUTPUT_SHOWN), "", Piece("")
 
     @property
     def ran(self) -> bool:
@@ -407,6 +433,7 @@ class Tree:
     whole: Collection[str] = ("",)
     calls: dict[int, CallNode] = field(default_factory=dict)
     cells: dict[tuple[int, int], CellNode] = field(default_factory=dict)
+    bounded: bool = True  # long texts are cut: the rest is a request away
     listed: set[int] = field(default_factory=set)  # calls of crowds whose lines it holds
     opened: set[int] = field(default_factory=set)  # calls that were asked to stand open
     most_cells: dict[int, dict[int, dict[str, str]]] = field(default_factory=dict)  # by call and cell

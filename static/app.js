@@ -250,7 +250,7 @@ async function reveal() {
       await until(() => $(":scope > .call-body > .cells", node));
     }
   }
-  const target = document.getElementById(id), node = target?.closest(ITEM);
+  const target = document.getElementById(id) ?? document.getElementById(id.replace(/-L\d+$/, "")), node = target?.closest(ITEM); // a line may be past what is shown
   if (!node) return;
   for (let up = node.id === id ? above(node) : node; up; up = above(up)) fold(up, true);
   go(node);

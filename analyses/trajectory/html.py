@@ -35,7 +35,7 @@ def export(run: Run) -> Iterator[bytes]:
     """The file in pieces: its head, then each call and cell, with what closes them."""
     run.question = clean(run.question)
     outline = Outline.of(run)
-    tree = Tree(outline)
+    tree = Tree(outline, bounded=False)  # there is nobody to ask for the rest
     for piece in _pieces(run, outline, tree):
         yield _offline(piece).encode("utf-8", "replace")
 

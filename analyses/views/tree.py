@@ -25,6 +25,7 @@ from workspaces import rates
 from workspaces.audit import address_of
 from workspaces.files import inert
 
+TEXTS = {"code": ["code"], "reply": ["reply"], "reasoning": ["reasoning", "reply"], "shown": ["shown"]}  # of a cell
 WHOLE_SHOWN = 200_000  # characters of a whole output put into the page; more is a download
 
 
@@ -126,8 +127,13 @@ def call_path(request: HttpRequest, call: int, **where: str) -> HttpResponse:
 
 @require_safe
 def cell_output(request: HttpRequest, call: int, cell: int, **where: str) -> HttpResponseBase:
-    """The whole output that was kept of a cell: as text, or as a part of the page."""
+    """The whole output that was kept of a cell: as text, or as a part of the page. ``of``: another text of its, as text."""
     run = watched_run(request, **where)
+    if (of := request.GET.get("of", "")) in TEXTS:
+        texts = Cell.objects.filter(run=run).values_list(*TEXTS[of])
+        found = get_object_or_404(texts, call_number=call, number=cell)
+        whole = "\n\n".join(text for text in found if text)
+        return inert(HttpResponse(whole, content_type="text/plain; charset=utf-8"))
     if not run.contents.outputs:
         raise Http404
     row = get_object_or_404(
