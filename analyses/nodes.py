@@ -450,7 +450,7 @@ class Tree:
         figures: dict[int, dict[int, dict[str, float | None]]] = {}
         for (call, number), cell in self.cells.items():
             if call in ended and cell.row.kind != Cell.Kind.PROBE:
-                own = {f"own_{name}": pair[1] for name, pair in cell.figures.items()} if cell.has_children else {}
+                own = {f"own_{name}": pair[1] for name, pair in cell.figures.items()}
                 figures.setdefault(call, {})[number] = {name: pair[0] for name, pair in cell.figures.items()} | own
         self.most_cells |= {call: standouts(of_cells) for call, of_cells in figures.items()}
 

@@ -15,6 +15,7 @@ from analyses.models import ENDED, Call
 
 CROWD = 12  # a cell with more child calls than this shows a summary and a closed list
 SETTLED = 3  # among fewer siblings, the slowest or costliest is no news
+CLEARLY = 1.05  # times the next: less is no difference that anybody sees
 EAGER = 24  # calls up to this number stand on the page with their cells; the others' are fetched when unfolded
 
 _COLUMNS = (
@@ -91,8 +92,9 @@ def standouts(figures: dict[int, dict[str, float | None]]) -> dict[int, dict[str
     for name, words in MOST.items():
         if name.endswith("tokens") and priced:
             continue
-        number = max(figures, key=lambda number: (figures[number].get(name) or 0.0, -number))
-        if figures[number].get(name):
+        second, most = sorted(one.get(name) or 0.0 for one in figures.values())[-2:]
+        if most > CLEARLY * second:
+            number = next(number for number, one in figures.items() if one.get(name) == most)
             found.setdefault(number, {})[name] = f"{words} of {len(figures):,}"
     return found
 
@@ -216,11 +218,11 @@ class Outline:
             {
                 entry.number: {
                     "seconds": entry.seconds,
-                    "own_seconds": entry.own_seconds if entry.children else None,
+                    "own_seconds": entry.own_seconds,
                     "cost": entry.all_cost,
-                    "own_cost": entry.cost if entry.children else None,
+                    "own_cost": entry.cost,
                     "tokens": entry.all_tokens,
-                    "own_tokens": entry.tokens if entry.children else None,
+                    "own_tokens": entry.tokens,
                 }
                 for entry in entries
             }

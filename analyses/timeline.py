@@ -80,8 +80,8 @@ class Timeline:
             y += max(2, lanes) * LANE + 6
         model = sum(entry.model_seconds for entry in entries)
         caption = (
-            f"{span:.1f} s from the first request to the last event; {model:.1f} s of model time and "
-            f"{sum(entry.exec_seconds for entry in entries):.1f} s of execution in {len(entries):,} call{'s' if len(entries) > 1 else ''}"
+            f"{span:,.1f} s from the first request to the last event; {model:,.1f} s of model time and "
+            f"{sum(entry.exec_seconds for entry in entries):,.1f} s of execution in {len(entries):,} call{'s' if len(entries) > 1 else ''}"
         )
         return cls(span, _ticks(span), bands, bars, y, caption)
 

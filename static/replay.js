@@ -269,8 +269,8 @@ function cursor() {
 function histogram() {
   const bins = new Array(100).fill(0);
   for (const time of data.times) bins[Math.min(99, Math.floor(100 * time / data.span))]++;
-  const most = Math.max(...bins.map(Math.sqrt));
-  $("svg", $(".replay-track", bar)).replaceChildren(...bins.flatMap((count, n) => { const height = 24 * Math.sqrt(count) / most; return count ? [rect("", n, 0.8, 14 - height / 2, height)] : []; }));
+  const most = Math.log1p(Math.max(...bins));
+  $("svg", $(".replay-track", bar)).replaceChildren(...bins.flatMap((count, n) => { const height = 24 * Math.log1p(count) / most; return count ? [rect("", n, 0.8, 14 - height / 2, height)] : []; }));
 }
 
 // ————— playing, seeking, leaving —————
