@@ -234,7 +234,8 @@ async function until(there) {
 async function reveal() {
   const id = location.hash.slice(1), found = /^(?:call|cell)-(\d+)/.exec(id);
   if (!tree || !found) return;
-  if (!document.getElementById(id)) {
+  const there = () => document.getElementById(id) ?? document.getElementById(id.replace(/-L\d+$/, "")); // a line may be past what is shown
+  if (!there()) {
     const answer = await fetch(`c/${found[1]}/path`).catch(() => null);
     if (!answer?.ok) return;
     for (const step of await answer.json()) {
@@ -250,7 +251,7 @@ async function reveal() {
       await until(() => $(":scope > .call-body > .cells", node));
     }
   }
-  const target = document.getElementById(id) ?? document.getElementById(id.replace(/-L\d+$/, "")), node = target?.closest(ITEM); // a line may be past what is shown
+  const target = there(), node = target?.closest(ITEM);
   if (!node) return;
   for (let up = node.id === id ? above(node) : node; up; up = above(up)) fold(up, true);
   go(node);

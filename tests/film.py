@@ -90,7 +90,8 @@ def opened(film: Film, start: int, script: str = "", hash: str = "", **context: 
         answers = {film.path: (film.pages[start], film.headers)} | film.parts
         complaints = serve(page, lambda path: answers.get(path, ("", {})))
         page.goto(SITE + film.path + hash)
-        page.wait_for_function("() => window.htmx && document.readyState === 'complete'")
+        if context.get("java_script_enabled", True):
+            page.wait_for_function("() => window.htmx && document.readyState === 'complete'")
         yield page
         assert complaints == []
 

@@ -195,7 +195,7 @@ def run_moments(request: HttpRequest, **where: str) -> HttpResponse:
     else:
         response = HttpResponse(body, content_type="application/json", headers={"Content-Encoding": "gzip"})
     response["Vary"] = "Accept-Encoding"
-    return response
+    return inert(response)
 
 
 @require_safe

@@ -266,3 +266,50 @@ def test_search_and_inspector_follow_the_keys() -> None:
         page.click("#cell-1-1 .what")
         page.wait_for_function("() => document.querySelector('.inspector-of b')?.textContent === 'call 1, cell 1'")
         assert page.locator("#messages").is_visible()  # the panel chosen stays chosen
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_with_all_that_can_be_opened(scheme: str) -> None:
+    film = Film("fifteen", "c/1/4/children?after=0", "c/2/cells", "c/2/inspect", "c/1/2/output", "search?q=context")
+    with opened(film, film.end, color_scheme=scheme, viewport={"width": 1300, "height": 900}, bypass_csp=True) as page:
+        page.click("#cell-1-4-more > a")
+        page.click("#call-2 > .call-head .twist")
+        page.wait_for_selector("#cell-2-1")
+        page.wait_for_selector("#variables")
+        page.focus("#cell-1-2")
+        page.keyboard.press("o")
+        page.keyboard.press("r")
+        page.keyboard.press("/")
+        page.keyboard.type("context")
+        page.wait_for_selector("#found .hit")
+        for part in ("", "keys-dialog", "export", "share"):
+            if part:
+                page.evaluate(
+                    "id => { const part = document.getElementById(id); (part.showModal ?? part.showPopover).call(part); }",
+                    part,
+                )
+            found = Axe().run(page)
+            assert found.violations_count == 0, (part, found.generate_report())
+            if part:
+                page.evaluate(
+                    "id => { const part = document.getElementById(id); (part.close ?? part.hidePopover).call(part); }",
+                    part,
+                )
+
+
+def test_every_call_is_reached_without_a_script() -> None:
+    film = Film("fifteen", "?list=1.4.0", "?open=3", "?q=limit+of+20")
+    with opened(film, film.end, java_script_enabled=False) as page:
+        page.click("#cell-1-4-more > a")
+        assert page.url.endswith("?list=1.4.0#cell-1-4-more") and page.locator("#call-16 > .call-head").is_visible()
+        page.click("#call-3-body a[href^='?open=3']")
+        assert page.locator("#cell-3-1-code").is_visible()
+        page.fill("input[name=q]", "limit of 20")
+        page.keyboard.press("Enter")
+        assert page.get_attribute("#found .hit", "href") == "?open=3#call-3"
+
+
+def test_link_to_a_line_past_what_is_shown_leads_to_its_cell() -> None:
+    film = Film("done")
+    with opened(film, film.end, hash="#cell-1-2-L900") as page:
+        page.wait_for_function("() => document.activeElement.id === 'cell-1-2'")
