@@ -20,7 +20,7 @@ from channels.layers import get_channel_layer
 from django.db import Error as DatabaseError
 
 from analyses import live, outage, sharing
-from analyses.frames import CellKey, Painter, mark
+from analyses.frames import MARK, CellKey, Painter, mark
 from analyses.models import Run
 from analyses.nodes import Texts
 from workspaces import rights
@@ -282,7 +282,10 @@ class Feed:
             extra = [piece for key in asked if key[0] not in ("all", "news") for piece in turn.made[key]]
             for scope in ("", *viewer.scopes):
                 extra += turn.written.get(scope, ())
-            if extra:
+            if extra and frames:  # one frame a turn is enough; it goes before the mark at the end of the last
+                at = frames[-1].rindex(MARK)
+                frames[-1] = frames[-1][:at] + "".join(extra) + frames[-1][at:]
+            elif extra:
                 frames.append("".join(extra) + mark(end, end))
             for scope in viewer.scopes:
                 viewer.scopes[scope] = max(viewer.scopes[scope], end)

@@ -22,6 +22,7 @@ from analyses.timeline import Timeline
 
 FRAME_MOST = 256 * 1024  # bytes of one frame; a single piece may be larger
 NEWCOMERS_MOST = 300  # of a crowd in one frame; as many as a page takes before it asks again (static/app.js)
+MARK = '<span id="run-seq"'
 SENT_MOST = 4096  # leaves remembered as sent
 CellKey = tuple[int, int]  # call and cell, by their numbers
 
@@ -258,7 +259,7 @@ def _is_news(sent: dict[str, int], leaf: str, html: str) -> bool:
 
 def mark(start: int, end: int) -> str:
     """The end of every frame: where the page must stand, and where it stands now."""
-    return f'<span id="run-seq" hidden data-seq="{end}" data-from="{start}"></span>'
+    return f'{MARK} hidden data-seq="{end}" data-from="{start}"></span>'
 
 
 def _bundled(start: int, end: int, leaves: list[str], births: list[tuple[int, str]], last: list[str]) -> Iterator[str]:

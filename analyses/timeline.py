@@ -26,7 +26,7 @@ class Bar:
     width: float
     y: float
     height: float
-    call: int = 0  # 0: no link
+    to: str = ""  # the id of the node it stands for
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Timeline:
         cells = list(
             Cell.objects.filter(call_id=root.pk, born__lte=outline.seq)
             .order_by("number")
-            .values_list("started_at", "replied_at", "ended_at", "seconds", "waited", "status")
+            .values_list("started_at", "replied_at", "ended_at", "seconds", "waited", "status", "number")
         )
         begin = root.started
         known = [time for entry in entries for time in (entry.started, entry.finished) if time]
@@ -109,23 +109,24 @@ def critical_path(outline: Outline) -> set[int]:
 def _root(cells: list[tuple[Any, ...]], begin: float, span: float) -> list[Bar]:
     bars = []
     scale = 100 / span
-    for started, replied, ended, seconds, waited, status in cells:
+    for started, replied, ended, seconds, waited, status, number in cells:
+        to = f"cell-1-{number}"
         x = max(0.0, started - begin)
         written = (replied or ended or begin + span) - begin
-        bars.append(_bar("v-model", x, written - x, scale, 2, 14, 1))
+        bars.append(_bar("v-model", x, written - x, scale, 2, 14, to))
         bars.append(_bar("v-crit", x, written - x, scale, 17, 1.5))
         if replied and status != "writing":
             over = (ended or begin + span) - begin
             if waited > 0.5 * max(seconds, 0.001) or status == "waiting":
-                bars.append(_bar("v-wait", written, over - written, scale, 8, 2, 1))
+                bars.append(_bar("v-wait", written, over - written, scale, 8, 2, to))
             else:
-                bars.append(_bar("v-fail" if status == "error" else "v-exec", written, over - written, scale, 5, 8, 1))
+                bars.append(_bar("v-fail" if status == "error" else "v-exec", written, over - written, scale, 5, 8, to))
                 bars.append(_bar("v-crit", written, over - written, scale, 17, 1.5))
     return bars
 
 
-def _bar(css: str, start: float, length: float, scale: float, y: float, height: float, call: int = 0) -> Bar:
-    return Bar(css, round(start * scale, 2), round(max(0.1, length * scale), 2), y, height, call)
+def _bar(css: str, start: float, length: float, scale: float, y: float, height: float, to: str = "") -> Bar:
+    return Bar(css, round(start * scale, 2), round(max(0.1, length * scale), 2), y, height, to)
 
 
 def _singly(level: list[Entry], begin: float, span: float, y: float, critical: set[int]) -> tuple[list[Bar], int]:
@@ -144,7 +145,7 @@ def _singly(level: list[Entry], begin: float, span: float, y: float, critical: s
         free[lane] = end
         top = y + lane * LANE
         failed = entry.ended and entry.status != "done"
-        bars.append(_bar("v-fail" if failed else "v-model", start, end - start, scale, top, 7, entry.number))
+        bars.append(_bar("v-fail" if failed else "v-model", start, end - start, scale, top, 7, f"call-{entry.number}"))
         if entry.number in critical:
             bars.append(_bar("v-crit", start, end - start, scale, top + 7.6, 1.5))
         if not failed and entry.exec_seconds > 0.02 * span:

@@ -174,6 +174,10 @@ async def test_opened_part_gets_its_news_from_the_seq_at_which_it_was_fetched() 
     await until(lambda: "call-9-about" in "".join(page.frames))
     assert "asked again" in "".join(page.frames) and "call-9-head" in "".join(page.frames)
     assert "call-9-head" not in "".join(other.frames)
+    await sync_to_async(stage.rows.change)(child, notes=["and again"])
+    await wake(stage.run)
+    await until(lambda: "and again" in page.frames[-1])
+    assert page.spans[-1] == (stage.run.seq - 1, stage.run.seq)  # with the run's own news: one frame a turn
     watched.leave(page.viewer)
     watched.leave(other.viewer)
 

@@ -160,6 +160,11 @@ def test_slowest_and_costliest_siblings_are_marked_when_all_have_ended_and_no_mo
     assert {"call-2-head", "call-3-head"} <= set(tops(html)) and "est of 3" not in html
 
 
+def test_bars_of_the_timeline_lead_to_cells_and_calls() -> None:
+    plot = painted(make_run(shape="done"), 0).partition('id="timeline-plot"')[2]
+    assert 'href="#cell-1-4"' in plot and 'href="#call-3"' in plot
+
+
 def test_cells_of_an_ended_call_say_which_took_most() -> None:
     run = make_run(shape="done")
     html = painted(run, 0)
