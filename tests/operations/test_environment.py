@@ -49,6 +49,8 @@ BAD: dict[str, tuple[str, ...]] = {
     "RLMWEB_UPLOAD_FILES": ("0", "many"),
     "RLMWEB_EXTRACT_SECONDS": ("0", "soon"),
     "RLMWEB_UPLOAD_BYTES": ("2GB", "0"),
+    "RLMWEB_UPLOAD_CHARACTERS": ("0", "many"),
+    "RLMWEB_ARCHIVE_DEPTH": ("-1", "deep"),
     "RLMWEB_ARCHIVE_RATIO": ("0", "1.5"),
     "S3_BUCKET": ("s3://bucket", "my bucket"),
     "S3_ENDPOINT_URL": ("minio:9000", "http://minio:port"),
