@@ -99,7 +99,8 @@ def place() -> Iterator[Path]:
     place.chmod(0o755)
     shutil.copytree(PROJECT / "sandbox", place / "sandbox", ignore=shutil.ignore_patterns("__pycache__"))
     (place / "locks").mkdir()
-    shutil.copy(PROJECT / "locks/sandbox.txt", place / "locks")
+    for lock in ("sandbox.txt", "extract.txt"):
+        shutil.copy(PROJECT / "locks" / lock, place / "locks")
     (place / "topsecret").write_text("of the worker's user alone")
     if os.geteuid() == 0:
         user = pwd.getpwnam("rlm127")
@@ -141,3 +142,27 @@ def test_unprivileged_worker_can_run_cells(backend: str, place: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert '"output": "True\\n"' in done.stdout
+
+
+READS = """
+import json, os, sys
+from sandbox.extraction import Extraction, probe_extraction
+from sandbox.memory import Memory
+text = []
+with Extraction.start(sys.argv[1]) as jail:
+    jail.read("html", Memory(b"<h1>Fog</h1>"), text.append)
+held = probe_extraction(sys.argv[1])
+print(json.dumps({"worker": os.getuid(), "text": "".join(text), "broken": [name for name in held if not held[name]]}))
+"""
+
+
+@pytest.mark.parametrize("backend", ["firejail", "bubblewrap"])
+def test_unprivileged_worker_reads_files_in_a_jail_that_holds(backend: str, place: Path) -> None:
+    done = subprocess.run(
+        ["/usr/bin/python3", "-B", "-c", READS, backend],
+        cwd=place, capture_output=True, text=True, check=False, timeout=60, **as_nobody_special(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report.pop("worker") != 0
+    assert report == {"text": "# Fog\n", "broken": []}
