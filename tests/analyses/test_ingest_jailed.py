@@ -70,17 +70,24 @@ def test_pdf_is_read_page_by_page(take: Take) -> None:
 
 
 def test_sentence_that_lines_cut_is_one_in_the_text(take: Take) -> None:
-    page = (
-        "The fog ledger\nWe found the tin lighthouse at the end of the harbour, and\nnobody could say who had lit the lamp in it before the\n"
-        "storm came over the hills that night.\nThe second paragraph begins here, and it is as long as the\nfirst one was at the least.\n"
-        "one 12\ntwo 14"
-    )
+    page = """The fog ledger
+We found the tin lighthouse at the very end of the long, old har-
+bour, and nobody could say who had lit the lamp in it before the
+storm came over the hills that night.
+The second paragraph begins here, and it is just as long as the
+first one was at the least.
+one 12
+two 14"""
     text, _ = take(make.pdf([page]), "a.pdf")
-    assert text == (
-        "The fog ledger\nWe found the tin lighthouse at the end of the harbour, and nobody could say who had lit the lamp in it before the "
-        "storm came over the hills that night.\nThe second paragraph begins here, and it is as long as the first one was at the least.\n"
-        "one 12\ntwo 14\n"
-    )
+    assert text.split("\n") == [
+        "The fog ledger",
+        "We found the tin lighthouse at the very end of the long, old harbour, and nobody could say who had lit the lamp in it "
+        "before the storm came over the hills that night.",
+        "The second paragraph begins here, and it is just as long as the first one was at the least.",
+        "one 12",
+        "two 14",
+        "",
+    ]
 
 
 @pytest.mark.parametrize("title", ["Microsoft Word - ledger.doc", "untitled", "ledger.dvi", ""])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,7 +76,10 @@ def test_item_of_a_list_goes_on_under_itself() -> None:
 
 
 def test_torn_words_are_whole() -> None:
-    assert joined([Line("the har\ufffe"), Line("bour"), Line("fog\x02")]) == "the harbour\nfog\n"
+    assert joined([Line("the har", torn=True), Line("bour"), Line("fog\xad")]) == "the harbour\nfog\n"
+    page = lines(f"{PROSE[0]} for", *PROSE[1:])
+    page[0] = dataclasses.replace(page[0], torn=True)
+    assert joined(page) == f"{PROSE[0]} for{PROSE[1]} {PROSE[2]}\n"
 
 
 @given(st.lists(st.builds(

@@ -12,7 +12,7 @@ from statistics import median
 
 SHORT = 30  # characters; a shorter line is never taken for one that had to break
 WIDE = 0.66  # of the letters' size, a character: wider ones have gaps between them, as rows of tables do
-TORN = ("\ufffe", "\x02", "\xad")  # how a word ends that the margin tears
+SOFT_HYPHEN = "\xad"
 ITEM = re.compile(r"(?:[•●▪◦‣·*–—-]|\(?\d{1,3}[.)]|\(?[A-Za-z][.)])\s")
 NUMBER = re.compile(r"(?:^|\s)[($€£-]{0,3}\d[\d.,]*[)%]{0,2}$")
 
@@ -27,6 +27,7 @@ class Line:
     base: float = 0.0
     word: float = 0.0
     size: float = 0.0  # 0: not known, and then it stands by itself
+    torn: bool = False  # its last word goes on in the next line
 
 
 def joined(lines: list[Line]) -> str:
@@ -34,12 +35,9 @@ def joined(lines: list[Line]) -> str:
     soft = _soft(lines)
     parts: list[str] = []
     for number, line in enumerate(lines):
-        words = line.text.rstrip()
-        torn = words.endswith(TORN)
-        parts.append(words.rstrip("".join(TORN)))
-        if torn and number + 1 < len(lines):
-            continue
-        parts.append(" " if soft[number] else "\n")
+        parts.append(line.text.rstrip(SOFT_HYPHEN))
+        if not _torn(line) or number + 1 == len(lines):
+            parts.append(" " if soft[number] else "\n")
     return "".join(parts)
 
 
@@ -56,7 +54,7 @@ def _soft(lines: list[Line]) -> list[bool]:
         for number in range(start, end):
             line, following = lines[number], lines[number + 1]
             fits = line.right + 0.2 * line.size + following.word <= margin
-            soft[number] = not fits and _is_prose(line) and not _is_entry(line, following)
+            soft[number] = _torn(line) or (not fits and _is_prose(line) and not _is_entry(line, following))
         # Most lines of prose had to break. Where few did, the longest of a list, that was by chance.
         if sum(soft[start:end]) * 5 < (end - start) * 2:
             soft[start:end] = [False] * (end - start)
@@ -84,6 +82,10 @@ def _follows(lines: list[Line]) -> list[bool]:
         for a, b in pairs
     ]
     return [*found, False][: len(lines)]
+
+
+def _torn(line: Line) -> bool:
+    return line.torn or line.text.endswith(SOFT_HYPHEN)
 
 
 def _is_prose(line: Line) -> bool:

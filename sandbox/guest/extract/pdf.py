@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import re
+from dataclasses import replace
 
 import pypdfium2
 import pypdfium2.raw as pdfium
@@ -12,6 +13,7 @@ import pypdfium2.raw as pdfium
 from .flow import Line, joined
 from .wire import Out, Refusal, tidy
 
+LINE_END = re.compile("(\r\n|\ufffe|\x02)")  # the latter two where PDFium took a word's hyphen and the line's end away
 DATE = re.compile(r"D:(\d{4})(\d{2})?(\d{2})?")
 
 
@@ -69,10 +71,12 @@ def _lines(page: pypdfium2.PdfTextPage) -> list[Line]:
     # A character beyond the first plane may count twice there: then places cannot be told, and lines stay lines.
     placed = len(text) == page.count_chars()
     lines, at = [], 0
-    for raw in text.split("\r\n"):
+    parts = LINE_END.split(text)
+    for raw, end in zip(parts[::2], [*parts[1::2], ""], strict=True):
         words = raw.strip()
-        lines.append(_placed(page, words, at + len(raw) - len(raw.lstrip())) if placed and words else Line(words))
-        at += len(raw) + 2
+        line = _placed(page, words, at + len(raw) - len(raw.lstrip())) if placed and words else Line(words)
+        lines.append(replace(line, torn=end != "" and end != "\r\n"))
+        at += len(raw) + len(end)
     return lines
 
 
