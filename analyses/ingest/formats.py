@@ -1,7 +1,7 @@
 """One file → its text as a blob, with title, metadata and marks. What a format keeps and what it changes is decided here.
 
 Text formats are kept as they stand: only the encoding becomes UTF-8 and line ends become \\n. Transcripts are re-drawn
-as lines (docs/decisions/0101-transcripts.md). What is no plain text is read in a jail (docs/decisions/0104-extraction.md).
+as lines (docs/decisions/0101-transcripts.md). What is no plain text is read in a jail (docs/decisions/0105-extraction.md).
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def _jailed(
         if promised != form:
             notes.append(f"Its name does not say so, but this is {JAILED[form]}.")
     with blobs.Writer(lazy=True) as blob:
-        taking = jailed.Taking(blob)
+        taking = jailed.Taking(blob, reader.limits)
 
         def page(number: int, of: int) -> None:
             taking.page(number)

@@ -107,8 +107,8 @@ class Reader:
 class Taking:
     """A text on its way from the jail into a blob: written as it comes, its characters counted, its pages marked."""
 
-    def __init__(self, writer: blobs.Writer) -> None:
-        self._writer = writer
+    def __init__(self, writer: blobs.Writer, limits: UploadLimits) -> None:
+        self._writer, self._limits = writer, limits
         self.characters = 0
         self.head = ""
         self.pages: list[tuple[int, int]] = []  # character, page
@@ -117,6 +117,12 @@ class Taking:
         plain = piece.replace("\r", "\n").replace("\0", "\N{REPLACEMENT CHARACTER}")
         self._writer.write(plain.encode())
         self.characters += len(plain)
+        if self.characters > self._limits.characters:
+            raise Refused(
+                f"The texts of an upload may have {self._limits.characters:,} characters; this one alone has more. "
+                + self._limits.who("characters"),
+                may_retry=True,
+            )
         if len(self.head) < HEAD:
             self.head += plain[:HEAD]
 

@@ -124,7 +124,7 @@ def test_marks_cut_a_pdf_into_its_pages(take: Take, pages: list[str]) -> None:
 def test_marks_and_offsets_are_exact_for_any_unicode(pieces: list[tuple[bool, str]]) -> None:
     """Whatever a jail sends: characters are counted as they are kept."""
     kept = io.BytesIO()
-    taking = Taking(kept)  # type: ignore[arg-type]
+    taking = Taking(kept, UploadLimits.from_settings())  # type: ignore[arg-type]
     expected: list[tuple[int, str]] = []
     for begins, words in pieces:
         if begins:
@@ -399,6 +399,16 @@ def test_more_text_than_an_upload_takes_is_refused(take: Take, reader: Reader, m
     with pytest.raises(Refused, match="Far more text"):
         take(make.rtf("Ten past two. " * 1000), "a.rtf")
     assert not list(blobs.workshop().glob("part-*"))
+
+
+def test_more_characters_than_an_upload_takes_end_the_reading(
+    take: Take, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "limits", dataclasses.replace(reader.limits, characters=3000))
+    with pytest.raises(Refused, match="may have 3,000 characters; this one alone has more"):
+        take(make.pdf(["Ten past two, and all was well. " * 3] * 500), "a.pdf")
+    assert not list(blobs.workshop().glob("part-*"))
+    assert take(make.rtf("Fog."), "a.rtf")[0] == "Fog.\n"
 
 
 def test_ten_thousand_pages_are_read_and_counted(take: Take, reader: Reader, tmp_path: Path) -> None:
