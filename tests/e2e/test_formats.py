@@ -23,8 +23,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.firejail, pytest.mark.django_db(t
 def browser() -> Iterator[Browser]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # Playwright keeps an event loop in this thread
+        expect.set_options(timeout=30_000)  # a busy machine takes its time
         with chromium() as browser:
             yield browser
+        expect.set_options(timeout=5_000)
 
 
 @pytest.fixture
