@@ -17,6 +17,7 @@ WINDOW = 16_000  # characters shown at once, about
 LINE_MOST = 2_000  # longer lines are shown in pieces
 RANGE_MOST = 20_000  # characters of a range that is highlighted
 HITS = 200
+STROKES = 500  # of the overview, at most: hits nearer than that are one
 SNIPPET = 60  # characters to each side of a hit
 QUERY_MOST = 200
 WHOLE_MOST = 48 << 20  # bytes of a text that is read into memory to be searched
@@ -68,6 +69,7 @@ class Window:
     query: str = ""
     hits: list[Hit] = field(default_factory=list)
     hit_count: int = 0
+    strokes: list[str] = field(default_factory=list)  # where hits are in the whole, in percent: for the overview
     too_long: bool = False  # to be searched
 
     @classmethod
@@ -90,8 +92,10 @@ class Window:
             self.too_long = True
             return
         whole = text.whole()
+        places: set[int] = set()
         for match in re.finditer(re.escape(self.query), whole, re.IGNORECASE):
             self.hit_count += 1
+            places.add(STROKES * match.start() // len(whole))
             if len(self.hits) < HITS:
                 a, b = match.span()
                 self.hits.append(
@@ -104,6 +108,8 @@ class Window:
                         text.label(a) or f"character {a:,}",
                     )
                 )
+
+        self.strokes = [f"{100 * place / STROKES:.1f}%" for place in sorted(places)]
 
     def _draw(self, text: Text, shown: str) -> None:
         lines = text.lines_before(self.start)
@@ -175,6 +181,24 @@ class Window:
     def previous_hit(self) -> Hit | None:
         place = self.cited[0] if self.cited else self.start
         return next((hit for hit in reversed(self.hits) if hit.start < place), None)
+
+    @property
+    def overview(self) -> dict[str, Any]:
+        """The whole document as a bar: what is shown of it, and where the cited range is, in percent."""
+        whole = max(1, self.document.characters)
+        told = [f"{self.hit_count:,} hit{'' if self.hit_count == 1 else 's'}"] if self.query else []
+        told += ["one cited range"] if self.cited else []
+        bars: dict[str, Any] = {
+            "label": ", ".join(["Whole document", *told, "the part shown now"]),
+            "at": f"{100 * self.start / whole:.2f}%",
+            "width": f"{100 * (self.end - self.start) / whole:.2f}%",
+        }
+        if self.cited:
+            bars |= {
+                "cited": f"{100 * self.cited[0] / whole:.2f}%",
+                "cited_width": f"{max(0.3, 100 * (self.cited[1] - self.cited[0]) / whole):.2f}%",
+            }
+        return bars
 
     @property
     def shown_share(self) -> str:

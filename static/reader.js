@@ -14,6 +14,7 @@ async function show() {
     text.outerHTML = await answer.text();
     htmx.process(document.querySelector("#text"));
   }
+  overview();
   const cited = document.querySelector("#cited");
   if (!range && location.hash !== "#cited") return;
   if (!cited) return;
@@ -29,13 +30,39 @@ async function show() {
     document.querySelector("#range").hidden = false;
   }
 }
+
+// The bar of the whole document follows the part that is shown, and a click on it goes there.
+const all = document.querySelector("#overview");
+function overview() {
+  const text = document.querySelector("#text"), part = all?.querySelector(".window");
+  if (!part) return;
+  const percent = value => `${(100 * value / Math.max(1, Number(all.dataset.all))).toFixed(2)}%`;
+  part.setAttribute("x", percent(text.dataset.start));
+  part.setAttribute("width", percent(text.dataset.end - text.dataset.start));
+}
+all?.addEventListener("click", event => {
+  const { left, width } = all.getBoundingClientRect(), asked = new URLSearchParams(location.search);
+  asked.delete("c");
+  asked.set("at", Math.max(0, Math.floor(Number(all.dataset.all) * (event.clientX - left) / width)));
+  location.assign(`?${asked}`);
+});
+document.addEventListener("htmx:afterSwap", overview);
 addEventListener("hashchange", show);
 if (bar) show();
 
 document.addEventListener("keydown", event => {
+  const hit = { n: "#hit-next", p: "#hit-previous" }[event.key];
+  if (hit && !event.target.matches("input, textarea, select") && !event.ctrlKey && !event.metaKey && !event.altKey) document.querySelector(hit)?.click();
   if (event.key !== "/" || event.target.matches("input, textarea, select") || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
   bar?.querySelector("input[type=search]").select();
+});
+// Enter in the field, where it stands as it was searched for, goes to the next hit.
+bar?.querySelector("form").addEventListener("submit", event => {
+  const field = event.target.elements.q, next = document.querySelector("#hit-next");
+  if (!next || field.value.trim() !== field.defaultValue.trim()) return;
+  event.preventDefault();
+  next.click();
 });
 document.querySelector("#range-copy")?.addEventListener("click", async event => {
   const address = new URL(document.querySelector("#range-link").getAttribute("href"), location.href);

@@ -17,6 +17,7 @@ from analyses.ingest import corpora as changes
 from analyses.ingest import versions
 from analyses.models import Corpus, CorpusVersion, Document
 from analyses.reader import Window
+from analyses.search import search
 from analyses.views.corpora import corpus_of, version_of
 from analyses.views.versions import seen_version
 from workspaces.access import demand
@@ -48,6 +49,7 @@ def document_detail(request: HttpRequest, workspace: str, key: str, position: in
         "version": version,
         "document": document,
         "window": window,
+        "found": search(version, window.query) if window.query and request.GET.get("hits") == "corpus" else None,
         "number": position + 1,
         "is_latest": latest is not None and latest.pk == version.pk,
         "older": f"&version={version.number}" if "version" in request.GET else "",

@@ -175,3 +175,26 @@ def test_viewers_change_nothing(cast: Cast, corpus: Corpus) -> None:
     for what in ("order", "restore"):
         assert vera.post(f"{corpus.get_absolute_url()}{what}", {"version": "1", "to": "1"}).status_code == 403
     assert "Change the order" not in body(vera.get(corpus.get_absolute_url()))
+
+
+def test_hits_are_looked_for_in_the_document_or_in_the_corpus(client: Client, cast: Cast) -> None:
+    corpus = make_corpus(cast, {"a.txt": b"fog here\n" + b"other words\n" * 3000 + b"fog again", "b.txt": b"more fog"})
+    here = client.get(f"{corpus.get_absolute_url()}d/0/?q=fog")
+    window = here.context["window"]
+    assert (window.hit_count, window.strokes) == (2, ["0.0%", "99.8%"])
+    page = body(here)
+    assert 'aria-label="Whole document, 2 hits, the part shown now"' in page
+    assert "This document <b>2</b>" in page and page.count('class="hit-at"') == 2
+    all_of_it = client.get(f"{corpus.get_absolute_url()}d/0/?q=fog&hits=corpus")
+    assert {hit.position for hit in all_of_it.context["found"].hits} == {0, 1}
+    assert f"{corpus.get_absolute_url()}d/1/?q=fog&amp;hits=corpus&amp;c=5-8#cited" in body(all_of_it)
+    nothing = body(client.get(f"{corpus.get_absolute_url()}d/1/?q=words"))
+    assert "Nothing in this document. The corpus may have it." in nothing
+
+
+def test_the_overview_shows_the_cited_range(client: Client, corpus: Corpus, cast: Cast) -> None:
+    long = make_corpus(cast, {"a.txt": b"ten words \n" * 10_000})
+    page = body(client.get(f"{long.get_absolute_url()}d/0/?c=55000-55100"))
+    assert 'class="cited-at" x="50.00%" width="0.30%"' in page
+    assert "one cited range, the part shown now" in page
+    assert 'id="overview"' not in body(client.get(f"{corpus.get_absolute_url()}d/0/"))  # all of it is shown
