@@ -12,12 +12,15 @@ http = get_asgi_application()
 
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
+from daphne.http_protocol import WebRequest  # type: ignore[import-untyped]
 
 from analyses import sockets
 from analyses.routing import websocket_urlpatterns
+from rlmweb.bodies import bound
 from rlmweb.origin import SameOrigin
 
 sockets.install()
+bound(WebRequest)
 
 application = ProtocolTypeRouter(
     {

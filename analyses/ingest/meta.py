@@ -51,6 +51,10 @@ NOT_A_NAME = {
 }
 
 
+# Underscores that mean emphasis; those of a name such as __init__ or snake_case are its own.
+EMPHASIS = re.compile(r"(?<!\w)(_{1,2})(?=\S)([^_]*\s[^_]*)(?<=\S)\1(?!\w)")
+
+
 def title_from_name(name: str) -> str:
     """A file name made readable: "2020-01-28-pieter-wuille_part1.md" → "2020-01-28 pieter wuille part1"."""
     stem = PurePosixPath(name).name
@@ -61,6 +65,8 @@ def title_from_name(name: str) -> str:
         and not suffix[1:].isdigit()
     ):
         stem = stem[: -len(suffix)]
+    if "__" in stem:
+        return shortened(stem, TITLE_MOST)  # the name of a module or of a test: its underscores are no spaces
     stem = re.sub(r"(?<!\d)(\d{4})[-_](\d{2})[-_](\d{2})(?!\d)", "\\1\0\\2\0\\3", stem)
     stem = re.sub(r"[\s_-]+", " ", stem).replace("\0", "-").strip()
     if stem.partition(" ")[0].islower():
@@ -194,7 +200,7 @@ def about(form: str, name: str, head: str, tail: str = "") -> tuple[str, dict[st
         meta |= plain_meta(front)
         title = str(front.get("title") or "")
         if not title and form == "md" and (heading := HEADING.search(body[:20_000]) or UNDERLINED.match(body)):
-            title = re.sub(r"[*_`]{1,2}|\[([^\]]*)\]\([^)]*\)", r"\1", heading[1])
+            title = EMPHASIS.sub(r"\2", re.sub(r"[*`]{1,2}|\[([^\]]*)\]\([^)]*\)", r"\1", heading[1]))
         named = front.get("speakers")
         speakers = [shortened(str(who), 80) for who in named[:30]] if isinstance(named, list) else speakers_of(body)
         if speakers:

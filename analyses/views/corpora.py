@@ -36,6 +36,22 @@ TOKEN = 4  # characters a token, about: the measure of the probe and of the ask 
 PROBE_AT_ONCE = 8 << 20  # bytes; larger texts take a moment to count, so the page asks for their probe by itself
 
 
+SORTS: dict[str, tuple[str, ...]] = {
+    "": ("-created_at",),
+    "changed": ("-changed_at",),
+    "name": ("name",),
+    "size": ("-characters",),
+}
+SORT_WORDS = {"": "newest", "changed": "last changed", "name": "name", "size": "largest"}
+
+
+def _makers(member: Member) -> list[Any]:
+    """Others who have made corpora here and still are members: to filter by."""
+    made = Corpus.objects.filter(workspace=member.workspace).values("created_by")
+    others = member.workspace.members.filter(user__in=made).exclude(user=member.user_id).select_related("user")
+    return [each.user for each in others.order_by("user__name", "user__email")[:100]]
+
+
 @login_required
 @require_GET
 def corpus_list(request: HttpRequest, workspace: str) -> HttpResponse:
@@ -48,25 +64,36 @@ def corpus_list(request: HttpRequest, workspace: str) -> HttpResponse:
             newest_number=Subquery(newest.values("number")[:1]),
             documents=Subquery(newest.values("document_count")[:1]),
             characters=Subquery(newest.values("characters")[:1]),
+            bytes=Subquery(newest.values("bytes")[:1]),
             changed_at=Subquery(newest.values("created_at")[:1]),
             run_count=Count("versions__runs", distinct=True),
         )
-        .select_related("workspace")
+        .select_related("workspace", "created_by")
         .defer("sample_questions")
-        .order_by("-created_at")
     )
     asked = request.GET.get("q", "").replace("\0", "").strip()[:200]
-    mine = request.GET.get("who") == "me"
+    who = request.GET.get("who", "")
+    sort = request.GET.get("sort", "") if request.GET.get("sort") in SORTS else ""
     if asked:
         corpora = corpora.filter(name__icontains=asked)
-    if mine:
+    if who == "me":
         corpora = corpora.filter(created_by=request.user)
-    page = Paginator(corpora, 50).get_page(request.GET.get("page"))
-    chosen = {name: value for name, value in (("q", asked), ("who", "me" if mine else "")) if value}
+    elif who.isdecimal() and len(who) < 10:
+        corpora = corpora.filter(created_by=int(who), created_by__memberships__workspace=member.workspace_id)
+    else:
+        who = ""
+    page = Paginator(corpora.order_by(*SORTS[sort], "-created_at"), 50).get_page(request.GET.get("page"))
+    chosen = {name: value for name, value in (("q", asked), ("who", who), ("sort", sort)) if value}
+    mine = who == "me"
     context = {
         "page": page,
         "q": asked,
         "mine": mine,
+        "who": who,
+        "sort": sort,
+        "sorts": SORT_WORDS,
+        "people": _makers(member) if page.paginator.count or chosen else [],
+        "filtered": bool(chosen),
         "chosen": f"&{urlencode(chosen)}" if chosen else "",
         "under_way": _under_way(request, member),
         "may_ask": may(member, May.ASK),

@@ -69,6 +69,22 @@ def test_the_list_shows_all_or_ones_own_and_keeps_the_choice(client: Client, cas
     assert len(re.findall(r"<bdi>A &amp; B \d+</bdi>", second)) == 10
 
 
+def test_the_list_says_who_made_what_and_is_put_in_order(client: Client, cast: Cast) -> None:
+    for name, who, text in (("Ledgers", cast.ed, b"one"), ("Lamp oil", cast.alice, b"a longer text")):
+        Corpus.objects.filter(pk=make_corpus(cast, {"a.txt": text}, name).pk).update(created_by=who)
+    page = body(client.get(cast.url("corpora/")))
+    assert f'<option value="{cast.alice.pk}">by Alice</option>' in page and "by Oscar" not in page
+
+    def listed(asked: str) -> list[str]:
+        return re.findall(r"<bdi>(.+?)</bdi>", body(client.get(cast.url(f"corpora/?{asked}"))))
+
+    assert listed(f"who={cast.alice.pk}") == ["Lamp oil"]
+    assert listed("sort=size") == ["Lamp oil", "Ledgers"]
+    assert listed("sort=name&who=me") == ["Ledgers"]
+    assert "They have made no corpus here yet." in body(client.get(cast.url(f"corpora/?who={cast.vera.pk}")))
+    assert len(listed(f"who={'9' * 30}&sort=x")) == 2
+
+
 def test_empty_list_offers_the_upload(client: Client, cast: Cast) -> None:
     page = body(client.get(cast.url("corpora/")))
     assert "Bring your first texts" in page
@@ -283,7 +299,7 @@ def test_list_costs_the_same_for_many(client: Client, cast: Cast, django_assert_
     for n in range(12):
         corpus = Corpus.objects.create(workspace=cast.workspace, name=f"Corpus {n}")
         CorpusVersion.objects.create(corpus=corpus, number=1, text="0" * 64, document_count=3, characters=9, bytes=9)
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):
         page = body(client.get(cast.url("corpora/")))
     assert page.count('id="corpus-') == 12
 

@@ -137,6 +137,8 @@ def test_no_word_of_a_transcript_is_lost_or_moved(
         ("archive.tar.gz", "Archive"),
         ("v1.2 notes.md", "V1.2 notes"),
         (".md", ".md"),
+        ("src/__init__.py.txt", "__init__"),
+        ("test_a__b.md", "test_a__b"),
         ("日本.txt", "日本"),
         ("x" * 400 + ".txt", "X" + "x" * 298 + "…"),
     ],
