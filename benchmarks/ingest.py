@@ -9,7 +9,9 @@ sha256sum on the same file), ``search_ms_p95`` (a page of hits over those 40 MB)
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
+import hashlib
 import http.client
 import json
 import random
@@ -128,6 +130,7 @@ class Browser:
             while piece := file.read(PIECE):
                 said = {
                     "Tus-Resumable": "1.0.0",
+                    "Upload-Checksum": f"sha256 {base64.b64encode(hashlib.sha256(piece).digest()).decode()}",
                     "Upload-Offset": str(at),
                     "Content-Type": "application/offset+octet-stream",
                 }

@@ -295,6 +295,8 @@ def test_pages_are_accessible_and_fit(browser: Browser, cast: Cast, live_server:
     for path in (
         cast.url("corpora/"), cast.url("corpora/new"), corpus.get_absolute_url(), upload.get_absolute_url(),
         f"{corpus.get_absolute_url()}delete", f"{corpus.get_absolute_url()}d/0/?q=one", f"{corpus.get_absolute_url()}d/2/?c=3-60",
+        f"{corpus.get_absolute_url()}d/2/?q=x&hits=corpus", f"{corpus.get_absolute_url()}choose?chosen=0", f"{corpus.get_absolute_url()}order",
+        f"{corpus.get_absolute_url()}add?replace=0", cast.url("settings/limits/"), cast.url(f"?corpus={corpus.key}&part={corpus.key}:1:0"),
     ):  # fmt: skip
         page.goto(live_server.url + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
