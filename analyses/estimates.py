@@ -31,7 +31,8 @@ class Estimate:
 def estimate(workspace: Workspace, *, strategy: str, endpoint: str, characters: int) -> Estimate | None:
     """Compare with the newest runs of this strategy and endpoint; None where there are too few. One query."""
     runs = Run.objects.filter(workspace=workspace, strategy=strategy, endpoint=endpoint, imported_from="")
-    runs = runs.filter(status__in=(Status.DONE, Status.LIMIT)).order_by("-created_at")
+    # A fork pays for a part of its answer alone.
+    runs = runs.filter(status__in=(Status.DONE, Status.LIMIT), forked_from=None).order_by("-created_at")
     size = Coalesce("document_chars", "corpus_version__characters")  # a run may have read a part of its corpus
     rows = list(runs.annotate(size=size).values_list("cost", "seconds", "size")[:NEWEST])
     like = [row for row in rows if _same_size(row[2] or 0, characters)]

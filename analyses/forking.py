@@ -216,7 +216,7 @@ def _going_on(run: Run, plan: Plan, now: float) -> list[Call | Cell]:
         cells = [copying.copy_row(cell, run, reused=True) for cell in Cell.objects.filter(call=call, number__lte=upto)]
         for cell in cells:
             if cell.number == last:
-                reopen(cell, plan, edited=here and fork["kind"] == EDIT, code=fork.get("code"))
+                reopen(cell, plan, now, edited=here and fork["kind"] == EDIT, code=fork.get("code"))
                 cell.children_total = int(not here)  # the one that goes on
         copied = copying.copy_row(
             call, run, status=Status.RUNNING, reason="", queued_at=now, started_at=now, finished_at=None, reused_at=None,
@@ -232,7 +232,7 @@ def _going_on(run: Run, plan: Plan, now: float) -> list[Call | Cell]:
     return rows
 
 
-def reopen(cell: Cell, plan: Plan, *, edited: bool, code: str | None) -> None:
+def reopen(cell: Cell, plan: Plan, now: float, *, edited: bool, code: str | None) -> None:
     """Make a cell one whose reply is there and whose code has not run."""
     if not cell.code:
         raise ForkLost(f"Cell {cell.call_number}.{cell.number} of run {plan.source.number} has no code to run.")
@@ -241,6 +241,10 @@ def reopen(cell: Cell, plan: Plan, *, edited: bool, code: str | None) -> None:
     if edited and code is not None and code != cell.code:
         cell.code, cell.edited = code, True
     cell.status = Cell.Status.RUNNING
+    # As if its reply had come just now: a cell lasts from its request to its end.
+    later = now - (cell.replied_at or cell.started_at)
+    cell.started_at, cell.replied_at = cell.started_at + later, now
+    cell.first_token_at = cell.first_token_at + later if cell.first_token_at else None
     cell.shown = cell.output = cell.output_blob = cell.error = cell.killed = ""
     cell.output_chars = cell.shown_chars = cell.children_done = cell.children_failed = 0
     cell.seconds = cell.waited = 0.0
@@ -285,6 +289,10 @@ class Forecast:
     kept: int  # calls taken over as they are, before the cut
     reusable: int  # calls after it whose results stand where they are asked for again
     anew: int  # calls after it that are asked again
+
+    @property
+    def after(self) -> int:
+        return self.reusable + self.anew
 
 
 def forecast(source: Run, fork: Mapping[str, Any]) -> Forecast:

@@ -293,6 +293,11 @@ class CellNode(_Leaves):
         return self._piece(row.shown, OUTPUT_SHOWN), "", Piece("")
 
     @property
+    def replayed(self) -> bool:
+        """Kept from the run that this one was forked from, in a call that went on here."""
+        return self.row.reused and not self.entry.reused
+
+    @property
     def ran(self) -> bool:
         return bool(self.row.code) and not self.writing
 

@@ -21,6 +21,7 @@ EAGER = 24  # calls up to this number stand on the page with their cells; the ot
 _COLUMNS = (
     "number", "parent_number", "parent_cell", "depth", "status", "title", "model", "prompt_tokens", "completion_tokens",
     "cost", "model_seconds", "exec_seconds", "queued_at", "started_at", "finished_at", "turns", "born", "seq", "pk",
+    "reused_at",
 )  # fmt: skip
 
 
@@ -44,6 +45,7 @@ class Entry:
     born: int
     seq: int
     pk: int
+    reused_at: float | None = None  # a fork took it over then: it did not run here
     children: dict[int, list[int]] = field(default_factory=dict)  # by cell, in call order
     # Of the subtree, itself included.
     all_tokens: int = 0
@@ -53,6 +55,10 @@ class Entry:
     @property
     def ended(self) -> bool:
         return self.status in ENDED
+
+    @property
+    def reused(self) -> bool:
+        return self.reused_at is not None
 
     @property
     def seconds(self) -> float | None:

@@ -22,15 +22,17 @@ from rlm.spec import Outcome
 
 def recording_of(run: Run) -> Recording:
     """Read a run's record: every call, and the cells of those that are open."""
-    rows = list(Call.objects.filter(run=run).defer("answer_display", "instruction", "schema").order_by("number"))
+    rows = list(Call.objects.filter(run=run).defer("answer_display", "schema").order_by("number"))
     calls = {row.number: _call(row) for row in rows}
     read = cache(_blob)
     still_open = [row.pk for row in rows if not row.ended]
     for start in range(0, len(still_open), 500):
         for cell in Cell.objects.filter(call__in=still_open[start : start + 500]).defer("variables"):
             calls[cell.call_number].cells[cell.number] = _cell(cell, read)
-    if "instruction" in run.fork and (forked := calls.get(int(run.fork["call"]))) and forked.parent is not None:
-        calls[forked.number] = replace(forked, instruction=str(run.fork["instruction"]))
+    if run.fork:  # a person may have given them another one than their parent asked with, here or before that
+        for row in rows:
+            if not row.ended and row.parent_number is not None:
+                calls[row.number] = replace(calls[row.number], instruction=row.instruction)
     follow_up = run.newest_follow_up()
     used = follow_up or run  # each question has the limits anew
     cells = Cell.objects.filter(run=run, reused=False, born__gt=follow_up.born if follow_up else 0)

@@ -111,6 +111,7 @@ class RunState:
         run, limits = self.run, _limits(self.run)
         over = run.ended
         tokens = run.prompt_tokens + run.completion_tokens
+        own = run.calls - int(run.reused.get("calls", 0))
         started = run.started_at.timestamp() if run.started_at else None
         spent = run.seconds if over else (time.time() - started if started else 0.0)
         share = max(
@@ -124,12 +125,14 @@ class RunState:
         most_tokens = None if limits.prompt_tokens is None else limits.prompt_tokens + (limits.completion_tokens or 0)
         from analyses.templatetags.run import amount, clock, money
 
+        reused = self._reused
         if over:
             return [
                 Meter("Time", clock(spent), ""),
                 Meter("Cost", money(run.cost) if run.cost is not None else "unknown", ""),
                 Meter("Tokens", amount(tokens), cached),
                 Meter("Calls", f"{run.calls:,}", ""),
+                *reused,
             ]
         return [
             Meter(
@@ -141,7 +144,8 @@ class RunState:
             ),
             _cost(run, limits.cost),
             Meter("Tokens", amount(tokens), f" of {amount(most_tokens)}" if most_tokens else "", share),
-            Meter("Calls", f"{run.calls:,}", f" of {limits.calls:,}", _share(run.calls, limits.calls)),
+            Meter("Calls", f"{own:,}", f" of {limits.calls:,}", _share(own, limits.calls)),
+            *reused,
             Meter(
                 "In flight",
                 str(self.running),
@@ -151,6 +155,18 @@ class RunState:
             ),
             Meter("Depth", str(run.depth), f" of {limits.depth}", _share(run.depth, limits.depth), minor=True),
         ]
+
+    @property
+    def _reused(self) -> list[Meter]:
+        """What a fork took over: no part of the figures beside it."""
+        from analyses.templatetags.run import money
+
+        reused = self.run.reused
+        if not reused.get("cells") and not reused.get("calls"):
+            return []
+        what = _count(reused["calls"], "call") if reused.get("calls") else _count(reused["cells"], "cell")
+        cost = reused.get("cost")
+        return [Meter("Reused", what, f", {money(cost)} then" if cost else "", minor=True)]
 
     def leaf(self, name: str) -> SafeString:
         """state, now, meters or answer."""

@@ -52,13 +52,19 @@ class Timeline:
         root = outline.calls.get(1)
         if root is None or root.started is None:
             return None
-        entries = list(outline.calls.values())
-        cells = list(
+        entries = [entry for entry in outline.calls.values() if not entry.reused]  # those ran in another run
+        cells: list[Any] = list(
             Cell.objects.filter(call_id=root.pk, born__lte=outline.seq)
             .order_by("number")
             .values_list("started_at", "replied_at", "ended_at", "seconds", "waited", "status", "number")
         )
         begin = root.started
+        # What a fork kept was sent and answered before it began.
+        cells = [
+            (max(sent, begin), replied and max(replied, begin), ended, *rest)
+            for sent, replied, ended, *rest in cells
+            if ended is None or ended >= begin
+        ]
         known = [time for entry in entries for time in (entry.started, entry.finished) if time]
         known += [time for cell in cells for time in cell[:3] if time]
         span = max(0.1, max(known) - begin)

@@ -28,6 +28,7 @@ from sandbox import Jail, JailPool, Repl, SandboxError, Value
 if TYPE_CHECKING:
     from rlm.call import Call
 
+KEPT_INSTRUCTION = 20_000  # characters: a record keeps no more of one
 TITLE = 120  # characters
 LAST_REPLY = 1_024  # tokens of the reply that makes a partial answer
 
@@ -194,7 +195,9 @@ class Run:
         if recorded is None and parent is not None and self.calls >= self.limits.calls:
             raise LimitReached("calls", f"The run's limit of {self.limits.calls:,} calls is reached.")
         if recorded is not None and recorded.instruction is not None:
-            instruction = recorded.instruction
+            asked = self.record.clean(instruction)[: len(recorded.instruction)]
+            if asked != recorded.instruction or len(recorded.instruction) < KEPT_INSTRUCTION:
+                instruction = recorded.instruction
         depth = 0 if parent is None else parent.depth + 1
         leaf = plain or depth >= self.limits.depth
         spec = CallSpec(

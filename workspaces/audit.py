@@ -58,6 +58,7 @@ class Did(StrEnum):
     DELETED_WORKSPACE = "deleted the workspace"
     RESTORED_WORKSPACE = "brought the workspace back"
     EXPORTED = "exported a run"
+    FORKED = "forked a run"
     EXPORTED_USAGE = "exported the usage"
     EXPORTED_AUDIT = "exported the audit"
     IMPORTED = "imported runs"

@@ -129,6 +129,19 @@ def _own(text: str, alone: str, most: str) -> SafeString:
     )
 
 
+@register.simple_tag
+def delta(one: float | None, other: float | None, share: bool = False) -> str:
+    """How much more or less the other is: +3, −14 %."""
+    if one is None or other is None:
+        return "–"
+    if one == other:
+        return "same"
+    sign = "+" if other > one else "−"
+    if share and one:
+        return f"{sign}{abs(other - one) / one:.0%}".replace("%", " %")
+    return f"{sign}{abs(other - one):,.0f}"
+
+
 @register.inclusion_tag("analyses/_status.html")
 def status(name: str) -> dict[str, Any]:
     return {"tone": status_tone(name), "icon_name": status_icon(name), "word": status_word(name)}

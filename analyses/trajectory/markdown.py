@@ -53,7 +53,7 @@ def _call(call: Call) -> Iterator[str]:
 def _cell(cell: Cell) -> Iterator[str]:
     used = f"{cell.prompt_tokens + cell.completion_tokens:,} tokens · {cell.seconds:.1f} s"
     kind = "Cell" if cell.kind in (Cell.Kind.CODE, Cell.Kind.TOOL) else cell.kind.capitalize()
-    yield f"**{kind} {cell.call_number}.{cell.number}** · {cell.status} · {used}"
+    yield f"**{kind} {cell.call_number}.{cell.number}** · {cell.status}{prose.cell_mark(cell)} · {used}"
     if said := prose.thoughts(cell):
         yield prose.quoted(said)
     if cell.code:

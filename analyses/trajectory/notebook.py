@@ -46,10 +46,11 @@ def _cells(run: Run) -> Iterator[dict[str, Any]]:
             case Call():
                 yield _text(f"call-{row.number}", _call(row))
             case Cell():
-                if said := prose.thoughts(row):
+                said, mark = prose.thoughts(row), prose.cell_mark(row) if row.code else ""
+                if said or mark:
                     yield _text(
                         f"cell-{row.call_number}-{row.number}-text",
-                        f"Cell {row.call_number}.{row.number}\n\n{prose.quoted(said)}",
+                        f"Cell {row.call_number}.{row.number}{mark}\n\n{prose.quoted(said)}".rstrip(),
                     )
                 if row.code:
                     count += 1

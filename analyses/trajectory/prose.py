@@ -90,6 +90,13 @@ def facts(run: Run) -> list[tuple[str, str]]:
                 + f"{version.document_count:,} documents",
             ),
         )
+    if run.fork:
+        fork, reused = run.fork, run.reused
+        place = f"run {fork.get('run', '?')} at cell {fork.get('call', '?')}.{fork.get('cell', '?')}"
+        told.append(
+            ("Forked from", inline(f"{place}, changed: {', '.join(map(str, fork.get('changed', ()))) or 'nothing'}"))
+        )
+        told.append(("Reused from there", f"{reused.get('calls', 0):,} calls, {reused.get('cells', 0):,} cells"))
     if run.imported_from:
         told.append(("Imported from", f"{inline(run.imported_from)} ({inline(run.imported_file)})"))
     return told
@@ -106,9 +113,16 @@ def call_facts(call: Call) -> str:
     parts.append("cost unknown" if call.cost is None else f"${call.cost:.4f}")
     if call.started_at is not None and call.finished_at is not None:
         parts.append(f"{max(0.0, call.finished_at - call.started_at):.1f} s")
+    if call.reused_at is not None:
+        parts.append("reused from the run that this one was forked from")
     asked = f" · asked by cell {call.parent_number}.{call.parent_cell}" if call.parent_number else ""
     said = f"\n\n{inline(call.reason, 500)}" if call.reason else ""
     return f"{' · '.join(parts)} · context: {inline(call.context_shape, 160)}{asked}{said}"
+
+
+def cell_mark(cell: Cell) -> str:
+    """What a fork made of a cell, to be put behind its name."""
+    return " · changed by a person" if cell.edited else " · replayed" if cell.reused else ""
 
 
 def call_name(call: Call) -> str:

@@ -11,8 +11,10 @@ from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
 from analyses import actions
+from analyses.forks import why_not
 from analyses.models import Run
 from analyses.runpage import run_page_context
+from analyses.views.compare import others
 from analyses.views.shares import share_context
 from workspaces.access import demand, membership
 from workspaces.roles import May, may
@@ -22,7 +24,9 @@ from workspaces.roles import May, may
 @require_safe
 def run_detail(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
     member = membership(request, workspace)
-    runs = Run.objects.visible_to(request.user).select_related("workspace", "corpus_version__corpus", "created_by")
+    runs = Run.objects.visible_to(request.user).select_related(
+        "workspace", "corpus_version__corpus", "created_by", "forked_from__workspace"
+    )
     run: Run = get_object_or_404(runs, workspace=member.workspace_id, key=key)
     if request.htmx.target == "archived":  # type: ignore[attr-defined]  # asks whether the archive is back
         return HttpResponseClientRefresh() if not (run.archived and run.restore_asked_at) else HttpResponse(status=204)
@@ -30,6 +34,9 @@ def run_detail(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
     context = run_page_context(run, request.GET) | {
         "nav": "runs",
         "may_edit": may(member, May.ASK),
+        "may_fork": may(member, May.ASK) and not why_not(run),
+        "others": others(member, run),
+        "source": run.forked_from,
         "may_share": may_share,
         "corpus": run.corpus_version.corpus if run.corpus_version else None,
         "by": "you" if run.created_by_id == request.user.pk else run.created_by,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +13,8 @@ from analyses import deletion, forks
 from analyses.actions import RunRefused
 from analyses.forks import Change
 from analyses.models import Call, Cell, Run
+from analyses.trajectory import jsonl, markdown, notebook
+from analyses.trajectory.importing import import_file
 from analyses.worker import Worker
 from tests.analyses.test_resume import abandon, ask, cut, endpoint_of, execute, tree, workers
 from tests.rlm.conftest import cell
@@ -42,6 +46,10 @@ def fork(run: Run, server: Scripted, change: Change) -> Run:
 
 def answer(run: Run) -> Any:
     return run.answer_display
+
+
+def again_of(run: Run, call: Call) -> Call:
+    return Call.objects.get(run=run, identity=call.identity)
 
 
 def rows_of(run: Run) -> list[Any]:
@@ -164,6 +172,12 @@ def test_a_child_deep_in_the_tree_is_forked_and_those_above_it_go_on(
     again = Call.objects.get(run=run, identity=child.identity)
     assert (again.instruction, again.turns, run.fork["cell"]) == ("be brief", 1, 1)
     check_rows(run)
+    # It stays what the person gave it, in a fork of the fork too.
+    server = scripted(script)
+    run = finished(workers, server, fork(run, server, Change(child.number, 1, model="other")))
+    assert answer(run)["a"][0] == [0, 0] and "be brief" in str(
+        Cell.objects.get(run=run, call=again_of(run, child)).messages
+    )
 
 
 def test_another_question_keeps_nothing_of_the_root_and_reuses_equal_children(
@@ -228,6 +242,33 @@ def test_a_fork_cut_after_any_event_is_taken_up_and_ends_as_it_would_have(
 def done(workers: Callable[[], Worker], scripted: Callable[..., Scripted]) -> Iterator[tuple[Run, Scripted]]:
     server = scripted(PIECES)
     yield finished(workers, server), server
+
+
+def test_a_fork_goes_out_and_comes_in_as_it_is(done: tuple[Run, Scripted], workers: Callable[[], Worker]) -> None:
+    source, server = done
+    code = Cell.objects.get(run=source, call_number=1, number=2).code
+    run = finished(workers, server, fork(source, server, Change(1, 2, code=code.replace("'abc'", "'acd'"))))
+    first = b"".join(jsonl.export(run))
+    [outcome] = import_file(io.BytesIO(first), "fork.jsonl", run.workspace, None)
+    assert outcome.run is not None, outcome.reason
+    assert b"".join(jsonl.export(outcome.run)) == first
+    assert (outcome.run.fork, outcome.run.reused, outcome.run.forked_from) == (run.fork, run.reused, None)
+    check_rows(outcome.run)
+    assert "changed by a person" in b"".join(markdown.export(run)).decode()
+    assert "reused from the run" in b"".join(notebook.export(run)).decode()
+    lines = first.splitlines(keepends=True)
+    for bad in ({"run": "x"}, {"other": 1}, ["run"], {"changed": "code"}):
+        broken = json.dumps(json.loads(lines[0]) | {"fork": bad}).encode() + b"\n" + b"".join(lines[1:])
+        [outcome] = import_file(io.BytesIO(broken), "bad.jsonl", run.workspace, None)
+        assert outcome.run is None and "fork" in outcome.reason
+    old = [json.loads(line) for line in lines]
+    for line in old:
+        for name in ("fork", "reused", "reused_at", "edited"):
+            line.pop(name, None)
+    [outcome] = import_file(
+        io.BytesIO(b"".join(json.dumps(line).encode() + b"\n" for line in old)), "old.jsonl", run.workspace, None
+    )
+    assert outcome.run is not None and outcome.run.fork == {}
 
 
 def test_what_cannot_be_forked_says_why(done: tuple[Run, Scripted]) -> None:

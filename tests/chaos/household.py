@@ -32,6 +32,9 @@ class Household:
     def ask(self, question: str) -> int:
         return int(self._call("-m", "tests.chaos.process", "ask", question).split()[-1])
 
+    def fork(self, run: int, cell: int, code: str) -> int:
+        return int(self._call("-m", "tests.chaos.process", "fork", run, cell, code).split()[-1])
+
     def start_worker(self) -> subprocess.Popen[str]:
         """Start a worker and wait until it sweeps."""
         command = [sys.executable, "-m", "tests.chaos.process", "worker"]

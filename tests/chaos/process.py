@@ -1,4 +1,4 @@
-"""A worker, or a person who asks, in a process of its own: ``python -m tests.chaos.process worker | celery | ask QUESTION``."""
+"""A worker, or a person who asks, in a process of its own: ``python -m tests.chaos.process worker | celery | ask QUESTION | fork RUN CELL CODE``."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ def main(verb: str, *words: str) -> None:
         )
     elif verb == "ask":
         sys.stdout.write(f"{ask(words[0])}\n")
+    elif verb == "fork":
+        sys.stdout.write(f"{fork(int(words[0]), int(words[1]), words[2])}\n")
     else:
         from analyses.worker import Worker
 
@@ -59,6 +61,14 @@ def ask(question: str) -> int:
 
     workspace = Workspace.objects.first() or Workspace.start("Desk", User.objects.create_user("a@example.org"))
     return actions.start_run(workspace, None, question=question, wake=False, limits={"depth": 3}, seed="1").pk
+
+
+def fork(run: int, cell: int, code: str) -> int:
+    from analyses import forks
+    from analyses.models import Run
+
+    change = forks.Change(1, cell, code=code)
+    return forks.fork_run(Run.objects.get(pk=run), None, change, wake=False).pk
 
 
 def fill(flag: Path) -> None:

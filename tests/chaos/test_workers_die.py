@@ -66,6 +66,33 @@ def test_a_killed_workers_run_goes_on_in_another(household: tuple[Household, Scr
     assert house.rows("select count(*) from analyses_cell where status != 'done'") == [(0,)]
 
 
+def test_a_killed_workers_fork_goes_on_in_another(household: tuple[Household, Scripted]) -> None:
+    house, server = household
+    source = house.ask("How long are they?")
+    first = house.start_worker()
+    house.wait(lambda: house.rows("select status from analyses_run") == [("done",)])
+    asked = server.stats()["requests"]
+    fork = house.fork(
+        source, 1, "parts = await batch_llm_query(*[llm_query('x' * n, 'how long?') for n in range(4, 10)])"
+    )
+    new = f"select count(*) from analyses_cell where run_id = {fork} and replied_at is not null and not reused"
+    house.wait(lambda: house.rows(new)[0][0] >= 2)
+    first.send_signal(signal.SIGKILL)
+    first.wait(10)
+    kept, before = house.rows(new)[0][0], server.stats()["requests"]
+    house.start_worker()
+    house.wait(lambda: house.rows(f"select status from analyses_run where id = {fork}") != [("running",)])
+    [(status, reason, answer, calls)] = house.rows(
+        f"select status, reason, answer_display, calls from analyses_run where id = {fork}"
+    )
+    assert (status, reason, json.loads(answer), calls) == ("done", "", [39, [4, 5, 6, 7, 8, 9]], 7)
+    # 4, 5 and 6 are those of the other run; 7, 8 and 9 take two turns each, and the root one. Nothing answered is paid twice.
+    reused = f"select count(*) from analyses_call where run_id = {fork} and reused_at is not null"
+    assert house.rows(reused) == [(3,)]
+    assert server.stats()["requests"] - before == 7 - kept
+    assert before - asked >= kept
+
+
 def test_a_worker_that_hung_past_its_lease_neither_writes_nor_pays(household: tuple[Household, Scripted]) -> None:
     house, server = household
     house.ask("How long are they?")
