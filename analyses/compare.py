@@ -21,7 +21,7 @@ from analyses.texts import clean
 from rlm.limits import Limits
 
 CELLS_MOST = 2_000  # of one call; an imported one may have more
-PAGE = 30  # pieces of the alignment on one page
+PAGE = 20  # pieces of the alignment on one page
 CHILDREN_SHOWN = 40  # pairs of child calls of one cell
 TEXT_SHOWN = 12_000  # characters of one output, or of an answer
 FOLDED_SHOWN = 4_000  # characters of the code of a cell in a stretch that is the same
@@ -299,7 +299,8 @@ class Comparison:
     def differs_in(self) -> list[str]:
         a, b = self.a.run, self.b.run
         names = {
-            "question": "question", "corpus_version_id": "corpus or its version", "strategy": "strategy",
+            "question": "question", "corpus_version_id": "corpus or its version", "documents": "documents read",
+            "strategy": "strategy",
             "endpoint": "model endpoint", "root_model": "model", "child_model": "model of child calls",
         }  # fmt: skip
         found = [word for name, word in names.items() if getattr(a, name) != getattr(b, name)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from django.db.models.functions import Coalesce
 
+from analyses.budgets import least
 from analyses.models import Run, Status
 from workspaces.models import Workspace
 
@@ -51,6 +52,15 @@ def estimate(workspace: Workspace, *, strategy: str, endpoint: str, characters: 
         seconds=statistics.median(times),
         seconds_most=_of_100(times, 95),
     )
+
+
+def to_confirm(above: float, limit: float | None, expected: Estimate | None, confirmed: str) -> str:
+    """How much something may cost, in words, where that is above this many dollars and not confirmed in these words yet."""
+    most = least(limit, expected.cost_most if expected else None)
+    if most is not None and most <= above:
+        return ""
+    words = "any amount: it has no limit of money" if most is None else f"up to ${most:,.2f}"
+    return "" if words == confirmed else words
 
 
 def _same_size(one: int, other: int) -> bool:

@@ -14,7 +14,7 @@ from django_htmx.middleware import HtmxDetails
 
 from analyses.actions import RunRefused, TooLarge, start_run
 from analyses.budgets import least, standings
-from analyses.estimates import Estimate, estimate
+from analyses.estimates import Estimate, estimate, to_confirm
 from analyses.models import ENDED, Corpus, CorpusVersion, Run
 from analyses.run_forms import DEFAULTS, RunForm, again
 from analyses.sample import load_sample
@@ -137,12 +137,7 @@ def _to_confirm(form: RunForm, member: Member, confirmed: str) -> str:
     above = member.workspace.confirm_above
     if above is None or form.chosen.offline:
         return ""
-    expected = _estimate_of(form, member)
-    most = least(form.limits["cost"], expected.cost_most if expected else None)
-    if most is not None and most <= above:
-        return ""
-    words = "any amount: it has no limit of money" if most is None else f"up to ${most:,.2f}"
-    return "" if words == confirmed else words
+    return to_confirm(above, form.limits["cost"], _estimate_of(form, member), confirmed)
 
 
 def _start_of_form(request: HttpRequest, member: Member) -> tuple[dict[str, Any], str]:

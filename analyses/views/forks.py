@@ -11,9 +11,8 @@ from django.views.decorators.http import require_http_methods
 
 from analyses import forks
 from analyses.actions import RunRefused
-from analyses.budgets import least
 from analyses.endpoints import OFFLINE
-from analyses.estimates import estimate
+from analyses.estimates import estimate, to_confirm
 from analyses.fork_forms import ForkForm
 from analyses.forking import RETRY
 from analyses.models import Call, Cell, Run
@@ -127,10 +126,6 @@ def _to_confirm(run: Run, member: Member, limit: float | None, confirmed: str) -
     above = member.workspace.confirm_above
     if above is None or run.endpoint == OFFLINE:
         return ""
-    characters = run.corpus_version.characters if run.corpus_version else 0
+    characters = run.document_chars or (run.corpus_version.characters if run.corpus_version else 0)
     expected = estimate(member.workspace, strategy=run.strategy, endpoint=run.endpoint, characters=characters)
-    most = least(limit, expected.cost_most if expected else None)
-    if most is not None and most <= above:
-        return ""
-    words = "any amount: it has no limit of money" if most is None else f"up to ${most:,.2f}"
-    return "" if words == confirmed else words
+    return to_confirm(above, limit, expected, confirmed)

@@ -152,3 +152,22 @@ async def test_a_person_gives_a_child_another_instruction(go: GO, scripted: Call
     )  # fmt: skip
     again, after = await go(server, record)
     assert again.answer.python()["a"][0] == "by mine"
+
+
+async def test_results_that_are_reused_are_given_in_the_order_of_that_time(
+    go: GO, scripted: Callable[..., Scripted]
+) -> None:
+    rules = [
+        {"match": "# Instruction\nslow", "reply": {"text": cell("FINAL('slow')"), "delay": 0.6}},
+        {"match": "# Instruction\nfast", "reply": cell("FINAL('fast')")},
+        {"turn": 0, "reply": cell(
+            "import asyncio\norder = []\nasync def ask(name):\n    order.append(await llm_query(name, name))\n"
+            "await asyncio.gather(ask('slow'), ask('fast'))\nprint(order)"
+        )},
+        {"turn": 1, "reply": cell("FINAL(order)")},
+    ]  # fmt: skip
+    whole, events = await go(scripted({"rules": rules}))
+    assert whole.answer.python() == ["fast", "slow"]
+    again, after = await go(scripted({"rules": rules}), fork_of(events, 1, ""))
+    assert again.answer.python() == ["fast", "slow"]
+    assert len([e for e in after if isinstance(e, CallReused)]) == 2
