@@ -11,6 +11,7 @@ import pytest
 
 from analyses import deletion, forks
 from analyses.actions import RunRefused
+from analyses.follow_ups import ask_follow_up
 from analyses.forks import Change
 from analyses.models import Call, Cell, Run
 from analyses.trajectory import jsonl, markdown, notebook
@@ -352,3 +353,27 @@ def test_files_that_reused_sub_agents_wrote_are_there(
     run = finished(workers, server, fork(source, server, Change(1, 1, code=f"{code}\nprint('more')")))
     assert run.reused["calls"] == 1 and server.stats()["requests"] == 2
     assert "kept" in Cell.objects.get(run=run, call_number=1, number=2).output
+
+
+def test_follow_ups_before_the_cut_go_along_and_a_fork_is_asked_further(
+    workers: Callable[[], Worker], scripted: Callable[..., Scripted]
+) -> None:
+    further = [{"turn": 3, "reply": cell("FINAL(['further', n])")}, {"turn": 4, "reply": cell("FINAL(['more', n, m])")}]
+    script = {"rules": [*PIECES["rules"], *further]}
+    server = scripted(script)
+    source = finished(workers, server)
+    first = source.answer_display
+    ask_follow_up(source, None, "And further?", endpoint=endpoint_of(server), wake=False)
+    source = finished(workers, server, source)
+    assert source.answer_display == ["further", 14]
+    server = scripted(script)
+    run = finished(workers, server, fork(source, server, Change(1, 4, code="m = 7\nFINAL(['mine', n])")))
+    assert (run.answer_display, run.follow_ups, server.stats()["requests"]) == (["mine", 14], 1, 0), run.reason
+    assert run.earlier_answers.get().answer_display == first
+    assert [row.question for row in run.follow_up_set.all()] == ["And further?"]
+    ask_follow_up(run, None, "And more?", endpoint=endpoint_of(server), wake=False)
+    run = finished(workers, server, run)
+    assert (run.answer_display, server.stats()["requests"]) == (["more", 14, 7], 1), run.reason
+    # Before the follow-up was asked: the fork knows nothing of it.
+    run = finished(workers, server, fork(source, server, Change(1, 3)))
+    assert (run.answer_display, run.follow_ups) == (first, 0), run.reason
