@@ -12,7 +12,7 @@ http = get_asgi_application()
 
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
-from daphne.http_protocol import WebRequest  # type: ignore[import-untyped]
+from daphne.http_protocol import WebRequest
 
 from analyses import sockets
 from analyses.routing import websocket_urlpatterns
