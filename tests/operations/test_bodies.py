@@ -63,7 +63,7 @@ def test_what_is_too_much_is_dropped_as_it_comes_and_answered(
 
 
 def test_the_server_is_taught_it() -> None:
-    from daphne.http_protocol import WebRequest  # type: ignore[import-untyped]
+    from daphne.http_protocol import WebRequest
 
     import rlmweb.asgi  # noqa: F401
 
