@@ -10,7 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from django.test import Client
 from django.urls import reverse
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from analyses import forks, ingest
@@ -56,8 +57,10 @@ def latest(corpus: Corpus) -> CorpusVersion:
     return corpus.latest
 
 
-@given(st.sets(st.integers(0, 20_000), min_size=1, max_size=3000))
-def test_positions_survive_being_written(positions: set[int]) -> None:
+@given(st.sets(st.integers(0, 20_000), min_size=1, max_size=50), st.integers(1, 900))
+@hypothesis_settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_positions_survive_being_written(positions: set[int], times: int) -> None:
+    positions |= {(each * 7919 * n) % 20_000 for each in positions for n in range(times)}
     written = part.written(positions)
     assert part.positions_of(written) == sorted(positions)
     assert len(written) < 4000
