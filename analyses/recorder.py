@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from analyses import copying, outage
-from analyses.leases import WRITER
+from analyses.leases import WRITER, expiry
 from analyses.live import LiveRun, left_over
 from analyses.models import ENDED, Call, Cell, FollowUp, Run, Status
 from analyses.texts import Unkept, bounded_answer, clean, clean_json, stored_messages, stored_output
@@ -78,7 +79,7 @@ class RunRecord:
         self._follow_up_fields: set[str] = set()
         self._over: list[tuple[int, int, Iterable[str]]] = []  # live texts that rows now hold
         self._seq = run.seq
-        self._begun = time.monotonic()
+        self._begun = self._renewed = time.monotonic()
 
     # — on the loop —
 
@@ -439,6 +440,10 @@ class RunRecord:
             seq += 1  # the run's own line changed: that is a write too
         self.run.seq = seq
         fields = {name: getattr(self.run, name) for name in self._run_fields} | {"seq": seq}
+        now = time.monotonic()
+        if now - self._renewed > settings.LEASE_SECONDS / 5 and "lease_expires_at" not in fields:
+            fields["lease_expires_at"] = expiry()  # a run that writes needs no renewals beside
+            self._renewed = now
         if not Run.objects.filter(pk=self.run.pk, lease_token=self.token).update(**fields):
             raise LeaseLost(f"run {self.run.pk} is held by another worker")
         if self._follow_up is not None and self._follow_up_fields:
@@ -473,6 +478,7 @@ class RunRecord:
         for row in self._born:
             row.pk, row._state.adding = None, True
         self.run.seq = self._seq
+        self._renewed = 0.0
 
     def wrote(self) -> list[tuple[int, int, Iterable[str]]]:
         """The transaction held: start afresh. Returns the live texts that rows now hold."""

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,6 +66,8 @@ class _Held:
     control: Control = field(default_factory=Control)
     done: concurrent.futures.Future[None] | None = None
     pausing_since: float | None = None
+    expires_at: datetime | None = None  # as the row said last
+    renewed: float = 0.0  # monotonic: when that was seen to change
 
 
 class Worker:
@@ -233,14 +236,12 @@ class Worker:
         """Look at leases and stop requests often, sweep now and then; a database that is away is tried again."""
         if self._serving:
             self._probe()
-        next_sweep = next_renewal = 0.0
+        next_sweep = 0.0
         while not self._closing.wait(LOOK_SECONDS):
             now = time.monotonic()
             try:
-                self._look(renew=now >= next_renewal)
+                self._look()
                 self._look_at_warm()
-                if now >= next_renewal:
-                    next_renewal = now + settings.LEASE_SECONDS / 4
                 if self._serving and now >= next_sweep:
                     next_sweep = now + self._sweep_seconds
                     self._sweep()
@@ -320,20 +321,23 @@ class Worker:
         self._tell_redis(look)
         return any(found)
 
-    def _look(self, *, renew: bool) -> None:
+    def _look(self) -> None:
         with self._lock:
             held = dict(self._held)
         if not held:
             return
-        columns = ("pk", "lease_token", "stop_requested_at", "pause_requested_at")
-        for pk, token, stop_at, pause_at in Run.objects.filter(pk__in=held).values_list(*columns):
+        now = time.monotonic()
+        columns = ("pk", "lease_token", "lease_expires_at", "stop_requested_at", "pause_requested_at")
+        for pk, token, expires_at, stop_at, pause_at in Run.objects.filter(pk__in=held).values_list(*columns):
             if token != held[pk].token:
                 continue  # not claimed yet, over, or taken: the recorder's next write finds out
             if stop_at is not None:
                 self._loop.call_soon_threadsafe(held[pk].control.stop, STOPPED)
             else:
                 self._heed_pause(held[pk], pause_at is not None)
-            if renew:
+            if expires_at != held[pk].expires_at:
+                held[pk].expires_at, held[pk].renewed = expires_at, now  # just now, by the recorder or below
+            if now - held[pk].renewed >= settings.LEASE_SECONDS / 4:
                 Run.objects.filter(pk=pk, lease_token=token).update(lease_expires_at=expiry())
 
     def _look_at_warm(self) -> None:
