@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.utils.html import format_html, format_html_join
@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from analyses import texts
 from analyses.markup import markdown_html
-from analyses.models import Run, Status
+from analyses.models import EarlierAnswer, Run, Status
 from analyses.texts import clean
 
 ROWS_SHOWN = 100
@@ -34,16 +34,26 @@ REMEDIES = {
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """The line of an answer that a later question's has followed on."""
+
+    row: EarlierAnswer
+    question: str
+
+
+@dataclass(frozen=True)
 class Answer:
     """What `_answer.html` draws. ``form`` is waiting, none, text, table, list, tree or plain."""
 
     form: str
-    run: Run
+    run: Run | EarlierAnswer
     html: SafeString = mark_safe("")  # noqa: S308
     columns: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
     total: int = 0
     cut: bool = False  # the page does not show all of it
+    number: int = 0  # of its question, where the run was asked more than one
+    question: str = ""
 
     @property
     def remedy(self) -> str:
@@ -56,6 +66,28 @@ class Answer:
 
 
 def shown_answer(run: Run) -> Answer:
+    """The answer to the newest question."""
+    shown = _shown(run)
+    follow_up = run.newest_follow_up()
+    return replace(shown, number=follow_up.number, question=follow_up.question) if follow_up else shown
+
+
+def earlier_answers(run: Run, start: int = -1) -> list[Earlier]:
+    """The answers before it, the newest first; those alone that were put aside after ``start``."""
+    if not run.follow_ups:
+        return []
+    questions = {1: run.question} | dict(run.follow_up_set.values_list("number", "question"))
+    rows = run.earlier_answers.filter(born__gt=start, born__lte=run.seq).order_by("-number")
+    return [Earlier(row, questions.get(row.number, "")) for row in rows.defer("answer_value", "answer_display")]
+
+
+def earlier_answer(run: Run, number: int) -> Answer | None:
+    """One of them, to be shown."""
+    row = run.earlier_answers.filter(number=number).first()
+    return _shown(row) if row is not None else None
+
+
+def _shown(run: Run | EarlierAnswer) -> Answer:
     if not run.ended:
         return Answer("waiting", run)
     if not run.answer_type:
@@ -81,7 +113,7 @@ def _is_table(shown: Any) -> bool:
     return isinstance(shown, list) and bool(shown) and all(isinstance(record, dict) and record for record in shown)
 
 
-def _records(run: Run) -> list[dict[str, Any]]:
+def _records(run: Run | EarlierAnswer) -> list[dict[str, Any]]:
     """The answer's records, if it is a list of nothing else. One that was cut ends with a text that says so."""
     shown = run.answer_display
     if run.answer_cut and isinstance(shown, list) and len(shown) > 1 and isinstance(shown[-1], str):
@@ -89,7 +121,7 @@ def _records(run: Run) -> list[dict[str, Any]]:
     return shown if isinstance(shown, list) and _is_table(shown) else []
 
 
-def _length(run: Run) -> int:
+def _length(run: Run | EarlierAnswer) -> int:
     """How many items a list has of which the row holds only some: its shape says so."""
     found = re.search(r"\[([\d,]+)", run.answer_shape)
     return int(found[1].replace(",", "")) if found else 0
@@ -146,7 +178,7 @@ def _structure(value: Any, budget: list[int], depth: int) -> SafeString:
 # — the whole of it —
 
 
-def whole_answer(run: Run) -> Any:
+def whole_answer(run: Run | EarlierAnswer) -> Any:
     """The whole answer, JSON-like."""
     value = texts.answer_of(run) if run.answer_cut else None
     return run.answer_display if value is None else value.plain(max_chars=1 << 40)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 
 from django.db import transaction
@@ -10,14 +11,15 @@ from django.db.models import Case, F, Value, When
 from django.db.models.functions import Least, Now
 from django.utils import timezone
 
-from analyses import budgets
+from analyses import budgets, endpoints
 from analyses.actions import RunRefused, endpoint_named
-from analyses.models import Call, EarlierAnswer, FollowUp, Run, Status
+from analyses.models import Call, Cell, EarlierAnswer, FollowUp, Run, Status
 from analyses.texts import ANSWER_COLUMNS, NO_ANSWER, clean
 from analyses.wakeups import wake_worker
 from rlm.endpoints import Endpoint
 from rlm.limits import Limits
-from workspaces.models import User, Workspace
+from workspaces.models import Member, User, Workspace
+from workspaces.roles import May, may
 
 HOLD_SECONDS = 5  # for so long a follow-up is left to the worker that has the REPL at hand
 MOST = 99  # follow-ups of one run
@@ -36,6 +38,42 @@ def refusal(run: Run) -> str:
     if run.follow_ups >= MOST:
         return f"This run has {MOST} follow-ups, and takes no more. Ask a new question instead."
     return ""
+
+
+@dataclass(frozen=True)
+class Box:
+    """What the run's page says where a follow-up can be asked."""
+
+    refused: str = ""  # why it cannot
+    question: str = ""
+    error: str = ""
+    confirm: str = ""
+    warm_until: datetime | None = None
+    cells: int | None = None  # that would run again; None: the strategy has no REPL
+    limits: Limits = Limits()
+    offline: bool = False
+
+
+def follow_up_box(run: Run, member: Member, **given: str) -> Box:
+    """As this member sees it now."""
+    if not may(member, May.ASK):
+        return Box(
+            refused="You are a viewer of this workspace, and cannot ask further. An owner or admin can make you an editor."
+        )
+    if why := refusal(run):
+        return Box(refused=why)
+    limits = Limits.of(run.limits)
+    offline = run.endpoint == endpoints.OFFLINE
+    if not offline:
+        try:
+            limits = budgets.fitted(run.workspace, member.user, limits)
+        except budgets.Exhausted as exhausted:
+            return Box(refused=str(exhausted))
+    warm = run.warm_until if run.warm_until is not None and run.warm_until > timezone.now() else None
+    cells = None
+    if run.strategy != "direct" and warm is None:
+        cells = Cell.objects.filter(run=run, call_number=1, kind__in=[Cell.Kind.CODE, Cell.Kind.TOOL]).count()
+    return Box(warm_until=warm, cells=cells, limits=limits, offline=offline, **given)
 
 
 def ask_follow_up(

@@ -14,8 +14,9 @@ from django.template.loader import render_to_string
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from analyses.models import Call, Cell, Run
-from analyses.nodes import CallNode, CellNode, Texts, Tree, body_cells
+from analyses.answers import earlier_answers
+from analyses.models import Call, Cell, FollowUp, Run
+from analyses.nodes import CallNode, CellNode, FollowUpNode, Texts, Tree, body_cells
 from analyses.outline import Entry, Outline
 from analyses.runpage import RunState
 from analyses.timeline import Timeline
@@ -73,6 +74,8 @@ class Painter:
         now; code and replies that they hold already are left out.
         """
         tree = Tree(self.outline, texts)
+        if self.run.follow_ups:
+            tree.follow_ups = list(self.run.follow_up_set.filter(born__lte=self.seq))
         changes = _Changes(tree, start, "")
         leaves = changes.leaves(self.sent if following else None)
         leaves += [
@@ -80,12 +83,25 @@ class Painter:
             for key in (self.crowds("") if crowds is None else sorted(crowds))
             if key in tree.cells or tree.load_cell(key)
         ]
+        births = sorted([*changes.births(), *self._further(start, tree.follow_ups)])
         state = self.state()
         last: list[str] = [state.leaf(name) for name in ("state", "now", "meters", "answer")]
         if timeline:
             plot = Timeline.of(self.run, self.outline)
             last.append(render_to_string("analyses/_timeline_plot.html", {"timeline": plot}))
-        return list(_bundled(start, self.seq, leaves, changes.births(), last))
+        return list(_bundled(start, self.seq, leaves, births, last))
+
+    def _further(self, start: int, follow_ups: list[FollowUp]) -> Iterator[tuple[int, str]]:
+        """What was asked further, and the answers before that."""
+        for row in follow_ups:
+            if row.born <= start:
+                continue
+            item = render_to_string("analyses/_follow_up.html", {"follow_up": FollowUpNode(row)})
+            yield row.born, render_to_string("analyses/_append.html", {"target": "#call-1-cells", "item": item})
+        for earlier in reversed(earlier_answers(self.run, start)):
+            item = render_to_string("analyses/_earlier_answer.html", {"earlier": earlier})
+            context = {"target": "#earlier-answers", "item": item, "where": "afterbegin"}
+            yield earlier.row.born, render_to_string("analyses/_append.html", context)
 
     def part(self, scope: str, start: int, texts: Texts) -> list[str]:
         """What is new since ``start`` in a part of the tree that only some pages have fetched."""
@@ -186,6 +202,16 @@ class _Changes:
             )
             tree.weigh(over)
         self.weighed = {(call, cell) for call, cells in tree.most_cells.items() for cell in cells}
+        if 1 in self.bodies and tree.follow_ups and not outline.calls[1].ended:
+            self._reopened(tree.follow_ups[-1].after_cell)
+
+    def _reopened(self, upto: int) -> None:
+        """The root goes on with a follow-up: which of its cells took most is open again."""
+        cells = list(body_cells(self.tree.outline, [1]))
+        if any(cell.number > upto and not self._new(cell) for cell in cells):
+            return  # it went on before
+        self.tree.add_cells(cell for cell in cells if (1, cell.number) not in self.tree.cells)
+        self.weighed |= {(1, cell.number) for cell in cells if cell.number <= upto}
 
     def _standing(self, groups: set[CellKey]) -> set[int]:
         """Who stands out among siblings, and who did before the last of them came: their lines say so, or no more."""

@@ -12,7 +12,7 @@ from typing import Any
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
-from analyses.models import Call, Cell
+from analyses.models import Call, Cell, FollowUp
 from analyses.outline import CROWD, Crowd, Entry, Outline, standouts
 from analyses.texts import clean
 from rlm import parsing
@@ -78,10 +78,19 @@ class CallNode(_Leaves):
         self.row = row
         self.id = f"call-{row.number}"
         self.cells: list[CellNode] = []
+        self.follow_ups: list[FollowUpNode] = []
 
     @property
     def entry(self) -> Entry:
         return self.tree.outline.calls[self.row.number]
+
+    @property
+    def items(self) -> list[CellNode | FollowUpNode]:
+        """Its cells, with what it was asked further before the cells that answer."""
+        placed: list[tuple[tuple[int, int], CellNode | FollowUpNode]] = []
+        placed += [((cell.row.number, 0), cell) for cell in self.cells]
+        placed += [((node.row.after_cell, node.row.number), node) for node in self.follow_ups]
+        return [item for _, item in sorted(placed, key=lambda pair: pair[0])]
 
     @property
     def is_root(self) -> bool:
@@ -168,6 +177,16 @@ class CallNode(_Leaves):
         shown = self.row.answer_display
         text = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False, indent=1)
         return clean(text if len(text) <= ANSWER_PEEK else text[:ANSWER_PEEK] + "…")
+
+
+class FollowUpNode(_Leaves):
+    """A further question, on a line of its own between the root's cells."""
+
+    kind = "follow_up"
+
+    def __init__(self, row: FollowUp) -> None:
+        self.row = row
+        self.id = f"follow-up-{row.number}"
 
 
 class CellNode(_Leaves):
@@ -439,6 +458,7 @@ class Tree:
     calls: dict[int, CallNode] = field(default_factory=dict)
     cells: dict[tuple[int, int], CellNode] = field(default_factory=dict)
     bounded: bool = True  # long texts are cut: the rest is a request away
+    follow_ups: list[FollowUp] = field(default_factory=list)
     listed: set[int] = field(default_factory=set)  # calls of crowds whose lines it holds
     opened: set[int] = field(default_factory=set)  # calls that were asked to stand open
     most_cells: dict[int, dict[int, dict[str, str]]] = field(default_factory=dict)  # by call and cell
@@ -487,6 +507,8 @@ class Tree:
         for (call, _), cell in sorted(self.cells.items()):
             if call in self.calls:
                 self.calls[call].cells.append(cell)
+        if 1 in self.calls:
+            self.calls[1].follow_ups = [FollowUpNode(row) for row in self.follow_ups]
         for _, node in sorted(self.calls.items()):
             parent = self.cells.get((node.row.parent_number or 0, node.row.parent_cell or 0))
             if parent is not None and (not parent.is_crowd or node.row.number in self.listed):

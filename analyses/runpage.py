@@ -14,10 +14,10 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
 from analyses import live
-from analyses.answers import Answer, shown_answer
+from analyses.answers import Answer, earlier_answers, shown_answer
 from analyses.endpoints import OFFLINE, OFFLINE_LABEL
 from analyses.inspector import search
-from analyses.models import Cell, Run, Status
+from analyses.models import Cell, FollowUp, Run, Status
 from analyses.nodes import CallNode, Texts, Tree, body_cells
 from analyses.outline import Outline
 from analyses.timeline import Timeline
@@ -108,14 +108,18 @@ class RunState:
 
     @cached_property
     def meters(self) -> list[Meter]:
-        run, limits = self.run, _limits(self.run)
-        over = run.ended
-        tokens = run.prompt_tokens + run.completion_tokens
-        own = run.calls - int(run.reused.get("calls", 0))
-        started = run.started_at.timestamp() if run.started_at else None
+        run, over = self.run, self.run.ended
+        follow_up = None if over else run.newest_follow_up()
+        used = follow_up or run  # under way, what the question uses of its limits; at the end, all that the run used
+        limits = _limits(used)
+        tokens = used.prompt_tokens + used.completion_tokens
+        since = follow_up and run.resumed_at or run.started_at
+        started = since.timestamp() - (follow_up.seconds if follow_up else 0.0) if since else None
         spent = run.seconds if over else (time.time() - started if started else 0.0)
+        # The root counts for each question.
+        calls = follow_up.calls + 1 if follow_up else run.calls - int(run.reused.get("calls", 0))
         share = max(
-            _share(run.prompt_tokens, limits.prompt_tokens), _share(run.completion_tokens, limits.completion_tokens)
+            _share(used.prompt_tokens, limits.prompt_tokens), _share(used.completion_tokens, limits.completion_tokens)
         )
         cached = (
             f", {100 * run.cached_tokens // run.prompt_tokens} % cached"
@@ -142,9 +146,9 @@ class RunState:
                 _share(spent, limits.run_seconds),
                 ticks=started,
             ),
-            _cost(run, limits.cost),
+            _cost(used, limits.cost),
             Meter("Tokens", amount(tokens), f" of {amount(most_tokens)}" if most_tokens else "", share),
-            Meter("Calls", f"{own:,}", f" of {limits.calls:,}", _share(own, limits.calls)),
+            Meter("Calls", f"{calls:,}", f" of {limits.calls:,}", _share(calls, limits.calls)),
             *reused,
             Meter(
                 "In flight",
@@ -183,7 +187,7 @@ def _share(used: float, most: float | None) -> float:
     return min(100.0, round(100 * used / most, 1)) if most else 0.0
 
 
-def _cost(run: Run, most: float | None) -> Meter:
+def _cost(run: Run | FollowUp, most: float | None) -> Meter:
     """What is known of the money spent so far; of a model without a known price nothing ever is."""
     from analyses.templatetags.run import money
 
@@ -195,7 +199,7 @@ def _cost(run: Run, most: float | None) -> Meter:
     return Meter("Cost", used, of, _share(run.cost, most))
 
 
-def _limits(run: Run) -> Limits:
+def _limits(run: Run | FollowUp) -> Limits:
     try:
         return Limits.of(run.limits)
     except ValueError:
@@ -212,6 +216,7 @@ def run_page_context(run: Run, query: Mapping[str, str] | None = None) -> dict[s
     outline = Outline.of(run)
     texts: Texts = {} if run.ended else async_to_sync(live.read)(run.pk)
     tree = Tree(outline, texts)
+    tree.follow_ups = list(run.follow_up_set.filter(born__lte=run.seq)) if run.follow_ups else []
     scopes = _asked(tree, query.get("open", ""), query.get("list", ""))
     fill(tree)
     root = tree.calls.get(1)
@@ -226,6 +231,7 @@ def run_page_context(run: Run, query: Mapping[str, str] | None = None) -> dict[s
         "root": root,
         "state": RunState(run, outline, now_cell(root)),
         "answer": shown_answer(run),
+        "earlier_answers": earlier_answers(run),
         "timeline": Timeline.of(run, outline),
         "offline_label": OFFLINE_LABEL if run.endpoint == OFFLINE else "",
     }
@@ -270,6 +276,7 @@ def part(run: Run, call: int, texts: Texts) -> CallNode | None:
     if call not in outline.calls:
         return None
     tree = Tree(outline, texts, whole=(outline.body(call),))
+    tree.follow_ups = list(run.follow_up_set.filter(born__lte=run.seq)) if run.follow_ups else []
     tree.add_calls([call])
     tree.add_cells(body_cells(outline, [call]))
     tree.weigh([call])

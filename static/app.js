@@ -150,10 +150,14 @@ addEventListener("keydown", event => {
     "?": () => $("#keys-dialog")?.showModal(),
     "/": () => $(".tree-tools input[type=search]")?.focus(),
     f: () => $("[data-follow]")?.click(),
+    a: () => $("#follow-up-question")?.focus(),
     n: nextFailed,
   }[event.key];
   if (press) { event.preventDefault(); press(); }
   else if (["j", "k"].includes(event.key) && !event.target.closest(ITEM)) go($(`${ITEM}[tabindex="0"]`, tree));
+});
+addEventListener("keydown", event => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.id === "follow-up-question") event.target.form.requestSubmit();
 });
 // ————— the inspector: what the selected node held, was told and used —————
 
@@ -232,6 +236,8 @@ async function until(there) {
 }
 
 async function reveal() {
+  const earlier = /^#answer-\d+$/.test(location.hash) && $(`${location.hash} > details`);
+  if (earlier) { earlier.open = true; earlier.scrollIntoView({ block: "center" }); }
   const id = location.hash.slice(1), found = /^(?:call|cell)-(\d+)/.exec(id);
   if (!tree || !found) return;
   const there = () => document.getElementById(id) ?? document.getElementById(id.replace(/-L\d+$/, "")); // a line may be past what is shown
@@ -415,6 +421,8 @@ function told() {
   const state = $("#run-state"), word = state.dataset.word;
   if (word === lastWord) return;
   lastWord = word;
+  const further = $("#follow-up[hx-get]");
+  if (further && "ended" in state.dataset) htmx.trigger(further, "ended");
   document.title = `${word}: ${run.dataset.title} · rlmweb`;
   if ("ended" in state.dataset && window.Notification?.permission === "granted" && remembered(localStorage, "notify") === "yes" && document.hidden) {
     new Notification(`Run ${word.toLowerCase()}`, { body: run.dataset.title, tag: location.pathname });

@@ -9,7 +9,10 @@ from typing import Any
 
 from django.utils import timezone
 
+from analyses.follow_ups import ask_follow_up
 from analyses.models import Call, Cell, Run
+from analyses.texts import NO_ANSWER
+from rlm.endpoints import Endpoint
 from workspaces.models import Member, User, Workspace
 
 _numbers = itertools.count(1)
@@ -28,7 +31,8 @@ def make_workspace(owner: User | None = None, name: str = "Harbour Desk", **memb
 
 
 def make_run(workspace: Workspace | None = None, shape: str = "", **fields: Any) -> Run:
-    """A run. ``shape``: "" (queued, no rows), running, done, failed, crowd (100 children, ended), fifteen, growing (fifteen so far)."""
+    """A run. ``shape``: "" (queued, no rows), running, done, failed, crowd (100 children, ended), fifteen, growing (fifteen so far),
+    further (done, with follow-ups)."""
     workspace = workspace or make_workspace()
     newest = Run.objects.filter(workspace=workspace).count()
     values: dict[str, Any] = {
@@ -213,6 +217,12 @@ class Rows:
         if status != "done":
             self.change_run(failed_calls=self.run.failed_calls + 1)
 
+    def further(self, question: str = "And who was it not?") -> None:
+        """A follow-up is asked."""
+        offline = Endpoint(name="offline", base_url="", api_key="", root_model="", child_model="", offline=True)
+        ask_follow_up(self.run, None, question, endpoint=offline, wake=False)
+        self.on_write()
+
     def end(self, status: str = "done", reason: str = "", answer: Any = None, name: str = "", **fields: Any) -> None:
         values: dict[str, Any] = {"status": status, "reason": reason, "finished_at": timezone.now(), "seconds": 47.2}
         if answer is not None:
@@ -306,3 +316,14 @@ def _story(rows: Rows, shape: str) -> Iterator[Any]:
     yield lambda: rows.ran(made["six"], shown="", final=True, output_chars=0, shown_chars=0)
     yield lambda: rows.finish(root, answer=ANSWER, name="answer")
     yield lambda: rows.end(answer=ANSWER, name="answer")
+    if shape != "further":
+        return
+    yield rows.further
+    yield lambda: rows.change_run(status="running", resumed_at=timezone.now())
+    yield lambda: rows.change(root, status="running", finished_at=None, **NO_ANSWER)
+    yield keep("seven", rows.turn, root)
+    yield lambda: rows.reply(made["seven"], code="others = FINAL(sorted(set(guests) - set(answer)))")
+    yield lambda: rows.ran(made["seven"], shown="", final=True, output_chars=0, shown_chars=0)
+    yield lambda: rows.finish(root, answer=["Perpetua Vane"], name="others")
+    yield lambda: rows.end(answer=["Perpetua Vane"], name="others")
+    yield lambda: rows.further("And what of the harbour?")

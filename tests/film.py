@@ -26,7 +26,7 @@ DOM = """() => {
     const inside = "ticks" in node.dataset ? "" : [...node.childNodes].map(seen).filter(Boolean).join("\\n");
     return `<${node.tagName.toLowerCase()}${names.map(([name, value]) => ` ${name}="${value}"`).join("")}>\\n${inside}\\n</>`;
   };
-  return ["#run-state", "#run-now", "#run-meters", "#answer", "#timeline-plot", "#tree", "#run-seq"].map(q => seen(document.querySelector(q))).join("\\n");
+  return ["#run-state", "#run-now", "#run-meters", "#answer", "#earlier-answers", "#timeline-plot", "#tree", "#run-seq"].map(q => seen(document.querySelector(q))).join("\\n");
 }"""
 
 

@@ -15,7 +15,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from analyses.ingest.loose import let_go
-from analyses.models import ENDED, Call, Cell, ForeignCorpus, Run, Status
+from analyses.models import ENDED, Call, Cell, EarlierAnswer, FollowUp, ForeignCorpus, Run, Status
 from analyses.texts import ROW_MOST, bounded_answer, clean, stored_messages, stored_output
 from analyses.trajectory.limits import LIMITS, ImportLimits, LogRefused
 from rlm.events import Message, Usage
@@ -40,6 +40,8 @@ class Draft:
             status=Status.STOPPED, strategy="rlm", endpoint="", seed="",
         )  # fmt: skip
         self.calls: list[Call] = []
+        self.follow_ups: list[FollowUp] = []
+        self.earlier_answers: list[EarlierAnswer] = []
         self.corpus: dict[str, Any] | None = None
         self.blobs: set[str] = set()  # of outputs and answers, put for this run
         self.errors = 0
@@ -255,7 +257,14 @@ class Draft:
         run = self.run
         newest = Run.objects.filter(workspace=workspace).aggregate(newest=Max("number"))["newest"] or 0
         run.workspace, run.number, run.created_by, run.seq = workspace, newest + 1, user, self._born
+        run.follow_ups = len(self.follow_ups)
         run.save(force_insert=True)
+        for follow_up in self.follow_ups:
+            follow_up.run = run
+        for earlier in self.earlier_answers:
+            earlier.run = run
+        FollowUp.objects.bulk_create(self.follow_ups)
+        EarlierAnswer.objects.bulk_create(self.earlier_answers)
         self._insert_tree(run)
         if self.corpus is not None:
             ForeignCorpus.objects.create(run=run, described=self.corpus)

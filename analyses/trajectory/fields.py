@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import models
 
-from analyses.models import Call, Cell, Run
+from analyses.models import Call, Cell, EarlierAnswer, FollowUp, Run
 from analyses.texts import clean
 from analyses.trajectory.draft import harmless
 from analyses.trajectory.limits import LIMITS, LogRefused
@@ -50,6 +50,11 @@ CELL = (
     "seconds", "waited", "variables", "replay_differs", "exchange", "reused", "edited",
 )  # fmt: skip
 ADDED = {"fork", "reused", "reused_at", "edited"}  # since the first files of this version, which lack them
+FOLLOW_UP = (
+    "number", "question", "asked_at", "after_cell", "limits", "calls", "cells", "prompt_tokens", "completion_tokens",
+    "cached_tokens", "cost", "seconds",
+)  # fmt: skip
+EARLIER_ANSWER = ("number", "status", "reason", "finished_at", *ANSWER)
 CORPUS = ("name", "version", "documents", "characters", "bytes", "sha256")
 OF_A_PART = ("of",)  # and this, where the run read some of the documents
 DOCUMENT = ("position", "title", "name", "format", "characters", "bytes", "sha256")
@@ -74,6 +79,10 @@ LEFT_OUT: dict[type[models.Model], dict[str, str]] = {
         "id": "of this database", "run": "the file", "parent": "parent_number", "born": "the order of the lines",
         "seq": "the order of the lines",
     },
+    FollowUp: {
+        "id": "of this database", "run": "the file", "asked_by": "a person of this instance", "born": "the order of the lines",
+    },
+    EarlierAnswer: {"id": "of this database", "run": "the file", "born": "the order of the lines"},
     Cell: {
         "id": "of this database", "run": "the file", "call": "call_number", "born": "the order of the lines",
         "seq": "the order of the lines", "children_total": "counted from the calls", "children_done": "counted from the calls",
@@ -108,6 +117,8 @@ def columns(model: type[models.Model], names: tuple[str, ...]) -> list[tuple[str
 RUN_COLUMNS = columns(Run, RUN)
 CALL_COLUMNS = columns(Call, CALL)
 CELL_COLUMNS = columns(Cell, CELL)
+FOLLOW_UP_COLUMNS = columns(FollowUp, FOLLOW_UP)
+EARLIER_ANSWER_COLUMNS = columns(EarlierAnswer, EARLIER_ANSWER)
 
 
 def put(row: models.Model, fields: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from django.template.loader import render_to_string
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from analyses.answers import shown_answer
-from analyses.models import Call, Cell, Run
-from analyses.nodes import CallNode, CellNode, Tree
+from analyses.answers import earlier_answer, earlier_answers, shown_answer
+from analyses.models import Call, Cell, FollowUp, Run
+from analyses.nodes import CallNode, CellNode, FollowUpNode, Tree
 from analyses.outline import Outline
 from analyses.runpage import RunState
 from analyses.templatetags.icons import sprite
@@ -41,9 +42,13 @@ def export(run: Run) -> Iterator[bytes]:
 
 
 def _pieces(run: Run, outline: Outline, tree: Tree) -> Iterator[str]:
-    answer = shown_answer(run)
+    newest = shown_answer(run)
+    answers = [newest]
+    for each in earlier_answers(run):
+        if shown := earlier_answer(run, each.row.number):
+            answers.append(replace(shown, number=each.row.number, question=each.question))
     context = {
-        "run": run, "state": RunState(run, outline), "answer": answer, "timeline": Timeline.of(run, outline),
+        "run": run, "state": RunState(run, outline), "answers": answers, "timeline": Timeline.of(run, outline),
         "whole": CALLS_WHOLE, "styles": _styles(), "sprite": _sprite(),
     }  # fmt: skip
     yield render_to_string("analyses/export_page.html", context)
@@ -53,6 +58,11 @@ def _pieces(run: Run, outline: Outline, tree: Tree) -> Iterator[str]:
             case Call():
                 yield from _call(CallNode(tree, row))
                 open_cells.append(False)
+            case FollowUp():
+                yield "</ul></li>" if open_cells[-1] else ""
+                open_cells[-1] = False
+                line = render_to_string("analyses/_follow_up.html", {"follow_up": FollowUpNode(row)})
+                yield _IN_SUMMARY.sub(r'<span class="no">\1</span>', line)
             case Cell():
                 if open_cells[-1]:
                     yield "</ul></li>"

@@ -13,7 +13,18 @@ from heapq import merge
 from typing import Any
 
 from analyses import blobs
-from analyses.models import ENDED, Call, Cell, CorpusVersion, ForeignCorpus, Run, Status
+from analyses.models import (
+    ENDED,
+    Answered,
+    Call,
+    Cell,
+    CorpusVersion,
+    EarlierAnswer,
+    FollowUp,
+    ForeignCorpus,
+    Run,
+    Status,
+)
 from analyses.trajectory import fields
 from analyses.trajectory.draft import Draft
 from analyses.trajectory.limits import LogRefused
@@ -42,6 +53,7 @@ def export(run: Run) -> Iterator[bytes]:
     )
     yield from _corpus(run)
     yield from _blobs(fields.blobs_of({"answer_blob": run.answer_blob}), given)
+    yield from _further(run, given)
     calls = Call.objects.filter(run=run).order_by("born").iterator(chunk_size=200)
     cells = Cell.objects.filter(run=run).order_by("born").iterator(chunk_size=50)
     rows: Iterable[Call | Cell] = merge(calls, cells, key=lambda row: row.born)
@@ -60,6 +72,17 @@ def export(run: Run) -> Iterator[bytes]:
         yield _line(line)
         yield from _blobs(fields.blobs_of(line), given)
     yield _line({"type": "end"} | counts | {"blobs": len(given)})
+
+
+def _further(run: Run, given: set[str]) -> Iterator[bytes]:
+    """Each follow-up, after the answer that it followed on."""
+    earlier = {row.number: row for row in run.earlier_answers.all()}
+    for follow_up in run.follow_up_set.order_by("number"):
+        if before := earlier.get(follow_up.number - 1):
+            line = {"type": "earlier_answer"} | fields.put(before, fields.EARLIER_ANSWER_COLUMNS)
+            yield _line(line)
+            yield from _blobs(fields.blobs_of(line), given)
+        yield _line({"type": "follow_up"} | fields.put(follow_up, fields.FOLLOW_UP_COLUMNS))
 
 
 def _line(value: dict[str, Any]) -> bytes:
@@ -173,6 +196,9 @@ class _Incoming:
     parts: int = 0
 
 
+FOLLOW_UPS_MOST = 99
+
+
 class _Reader:
     """The lines of one file, in order, into a draft."""
 
@@ -195,8 +221,8 @@ class _Reader:
 
     def read(self) -> None:
         takers = {
-            "run": self._run, "corpus": self._corpus, "document": self._document, "call": self._call, "cell": self._cell,
-            "blob": self._part, "end": self._end,
+            "run": self._run, "corpus": self._corpus, "document": self._document, "earlier_answer": self._earlier_answer,
+            "follow_up": self._follow_up, "call": self._call, "cell": self._cell, "blob": self._part, "end": self._end,
         }  # fmt: skip
         first = True
         for _, line in self.log.objects():
@@ -229,6 +255,23 @@ class _Reader:
             run.imported_from = origin
         self._name(fields.blobs_of({"answer_blob": run.answer_blob}), answer=True)
         self._check_answer(bytes(run.answer_value))
+
+    def _earlier_answer(self, line: dict[str, Any]) -> None:
+        found = fields.take(line, fields.EARLIER_ANSWER_COLUMNS)
+        if found["number"] != len(self.draft.earlier_answers) + 1 or found["number"] > FOLLOW_UPS_MOST:
+            raise LogRefused(f"Its earlier answer {found['number']} is not in its place.")
+        if found["status"] not in ENDED:
+            raise LogRefused("An earlier answer is of a run that had not ended.")
+        self._weigh([found["answer_display"]], len(found["answer_value"]))
+        self._name(fields.blobs_of(found), answer=True)
+        self._check_answer(found["answer_value"])
+        self.draft.earlier_answers.append(EarlierAnswer(**found, born=0))
+
+    def _follow_up(self, line: dict[str, Any]) -> None:
+        found = fields.take(line, fields.FOLLOW_UP_COLUMNS)
+        if found["number"] != len(self.draft.follow_ups) + 2 or found["number"] != len(self.draft.earlier_answers) + 1:
+            raise LogRefused(f"Its follow-up {found['number']} is not in its place.")
+        self.draft.follow_ups.append(FollowUp(**found, born=0))
 
     def _corpus(self, line: dict[str, Any]) -> None:
         names = fields.CORPUS + tuple(name for name in fields.OF_A_PART if name in line)
@@ -350,7 +393,7 @@ class _Reader:
         """Names of blobs that are not in the file: those bytes may be somebody else's here."""
         if not missing:
             return
-        rows: list[Run | Call] = [self.draft.run, *self.draft.calls]
+        rows: list[Answered] = [self.draft.run, *self.draft.earlier_answers, *self.draft.calls]
         for row in rows:
             if row.answer_blob in missing:
                 row.answer_blob = ""

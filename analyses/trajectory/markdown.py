@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analyses.models import Call, Cell, Run
+from analyses.models import Call, Cell, FollowUp, Run
 from analyses.trajectory import prose
 from analyses.trajectory.walk import Over, output_of, walk
 
@@ -22,12 +22,11 @@ def _pieces(run: Run) -> Iterator[str]:
     if len(run.question) > 300:
         yield prose.fenced(run.question)
     yield "| | |\n| --- | --- |\n" + "\n".join(f"| {name} | {value} |" for name, value in prose.facts(run))
-    yield "## Answer"
-    if run.answer_type:
-        yield prose.origin(run)
-        yield prose.answer(run)
-    else:
-        yield "There is none."
+    for heading, question, said in prose.answers(run):
+        yield f"## {heading}"
+        if question:
+            yield prose.quoted(question)
+        yield said
     yield "## Calls and cells"
     for row in walk(run):
         match row:
@@ -35,6 +34,9 @@ def _pieces(run: Run) -> Iterator[str]:
                 yield from _call(row)
             case Cell():
                 yield from _cell(row)
+            case FollowUp():
+                yield f"**Follow-up {row.number}**"
+                yield prose.quoted(row.question)
             case Over(call):
                 if call.answer_type and call.parent_number is not None:
                     yield f"**Answer of call {call.number}.** {prose.origin(call)}"

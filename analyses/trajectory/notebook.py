@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from analyses.models import Call, Cell, Run
+from analyses.models import Call, Cell, FollowUp, Run
 from analyses.trajectory import prose
 from analyses.trajectory.walk import Over, output_of, walk
 
@@ -38,13 +38,17 @@ def _json(value: Any) -> bytes:
 def _cells(run: Run) -> Iterator[dict[str, Any]]:
     facts = "\n".join(f"| {name} | {value} |" for name, value in prose.facts(run))
     yield _text("run", f"# {prose.inline(run.question)}\n\n{HEAD}\n\n| | |\n| --- | --- |\n{facts}")
-    if run.answer_type:
-        yield _text("answer", f"## Answer\n\n{prose.origin(run)}\n\n{prose.answer(run)}")
+    for place, (heading, question, said) in enumerate(prose.answers(run)):
+        asked = f"{prose.quoted(question)}\n\n" if question else ""
+        if run.answer_type or run.follow_ups:
+            yield _text(f"answer-{place}" if place else "answer", f"## {heading}\n\n{asked}{said}")
     count = 0
     for row in walk(run):
         match row:
             case Call():
                 yield _text(f"call-{row.number}", _call(row))
+            case FollowUp():
+                yield _text(f"follow-up-{row.number}", f"**Follow-up {row.number}**\n\n{prose.quoted(row.question)}")
             case Cell():
                 said, mark = prose.thoughts(row), prose.cell_mark(row) if row.code else ""
                 if said or mark:

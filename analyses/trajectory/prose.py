@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from analyses.endpoints import OFFLINE, OFFLINE_LABEL
-from analyses.models import Call, Cell, Run
+from analyses.models import Answered, Call, Cell, EarlierAnswer, Run
 from analyses.texts import answer_of, clean
 from rlm import parsing
 
@@ -36,7 +37,7 @@ def quoted(text: str) -> str:
     return "\n".join(f"> {line}".rstrip() for line in text.strip().split("\n"))
 
 
-def answer(row: Run | Call) -> str:
+def answer(row: Answered) -> str:
     """The answer of a run or call: prose quoted, anything else as JSON."""
     shown: Any = row.answer_display
     if row.answer_cut and (value := _whole(row)) is not None:
@@ -46,18 +47,29 @@ def answer(row: Run | Call) -> str:
     return fenced(json.dumps(shown, ensure_ascii=False, indent=1)[:ANSWER_MOST], "json")
 
 
-def _whole(row: Run | Call) -> Any:
+def _whole(row: Answered) -> Any:
     try:
         return answer_of(row)
     except (OSError, ValueError):
         return None
 
 
-def origin(row: Run | Call) -> str:
+def origin(row: Answered) -> str:
     """Whether the answer is an object that a program computed, or text that a model typed."""
     from_what = "from variable" if row.answer_name.isidentifier() else "by"
     said = f"Returned {from_what} `{inline(row.answer_name, 120)}`" if row.answer_name else "Written by the model"
     return f"{said}{', partial' if row.partial else ''}: {inline(row.answer_shape or row.answer_type, 160)}"
+
+
+def answers(run: Run) -> Iterator[tuple[str, str, str]]:
+    """Heading, question and answer for each question of the run, the newest first; without a question, it had but one."""
+    questions = dict(run.follow_up_set.values_list("number", "question"))
+    rows: list[tuple[int, Run | EarlierAnswer]] = [(run.follow_ups + 1, run)]
+    rows += [(row.number, row) for row in run.earlier_answers.order_by("-number")]
+    for number, row in rows:
+        asked = questions.get(number, run.question) if run.follow_ups else ""
+        said = f"{origin(row)}\n\n{answer(row)}" if row.answer_type else "There is none."
+        yield f"Answer v{number}" if run.follow_ups else "Answer", asked, said
 
 
 def _models(run: Run) -> str:

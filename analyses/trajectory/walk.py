@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from analyses import blobs
-from analyses.models import Call, Cell, Run
+from analyses.models import Call, Cell, FollowUp, Run
 from analyses.outline import Outline
 
 AT_ONCE = 20  # calls loaded with their cells at a time
@@ -19,7 +19,9 @@ class Over:
     call: Call
 
 
-def walk(run: Run, outline: Outline | None = None, *, whole: int | None = None) -> Iterator[Call | Cell | Over]:
+def walk(
+    run: Run, outline: Outline | None = None, *, whole: int | None = None
+) -> Iterator[Call | Cell | FollowUp | Over]:
     """Each call, then its cells with what they asked for, then Over. Never more than a few calls are in memory.
 
     ``whole``: of calls after this number only those cells that asked for something.
@@ -29,7 +31,9 @@ def walk(run: Run, outline: Outline | None = None, *, whole: int | None = None) 
     yield from _calls(run, outline, roots, whole)
 
 
-def _calls(run: Run, outline: Outline, numbers: list[int], whole: int | None) -> Iterator[Call | Cell | Over]:
+def _calls(
+    run: Run, outline: Outline, numbers: list[int], whole: int | None
+) -> Iterator[Call | Cell | FollowUp | Over]:
     for start in range(0, len(numbers), AT_ONCE):
         some = numbers[start : start + AT_ONCE]
         rows = list(Call.objects.filter(run=run, number__in=some).defer("answer_value").order_by("number"))
@@ -42,11 +46,15 @@ def _calls(run: Run, outline: Outline, numbers: list[int], whole: int | None) ->
                 cells[cell.call_number].append(cell)
         for call in rows:
             yield call
+            asked = list(run.follow_up_set.order_by("number")) if run.follow_ups and call.parent_number is None else []
             for cell in cells.pop(call.number):
+                while asked and asked[0].after_cell < cell.number:
+                    yield asked.pop(0)
                 if not run.contents.outputs:
                     cell.output, cell.output_blob = cell.shown, ""
                 yield cell
                 yield from _calls(run, outline, outline.children(call.number, cell.number), whole)
+            yield from asked
             yield Over(call)
 
 

@@ -14,7 +14,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from analyses import blobs, live, moments
-from analyses.answers import as_csv, whole_answer
+from analyses.answers import as_csv, earlier_answer, whole_answer
 from analyses.inspector import inspected, search
 from analyses.models import Cell, Run
 from analyses.nodes import Texts, Tree, body_cells
@@ -158,12 +158,23 @@ def cell_output(request: HttpRequest, call: int, cell: int, **where: str) -> Htt
 
 
 @require_safe
+def earlier(request: HttpRequest, number: int, **where: str) -> HttpResponse:
+    """The answer to a question before the newest, as a part of the page."""
+    found = earlier_answer(watched_run(request, **where), number)
+    if found is None:
+        raise Http404
+    return render(request, "analyses/_earlier_value.html", {"answer": found})
+
+
+@require_safe
 def answer(request: HttpRequest, **where: str) -> HttpResponse:
     """The whole answer as a file: JSON, CSV, Markdown or plain text."""
     run = watched_run(request, **where)
-    if not run.answer_type:
+    version = request.GET.get("v", "")
+    row = run.earlier_answers.filter(number=int(version)).first() if re.fullmatch(r"\d{1,4}", version) else None
+    if not (row or run).answer_type:
         raise Http404
-    value = whole_answer(run)
+    value = whole_answer(row or run)
     form = request.GET.get("as", "md" if isinstance(value, str) else "json")
     if form == "csv":
         body, kind = as_csv(value), "text/csv"

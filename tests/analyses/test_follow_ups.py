@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from analyses import actions, deletion
@@ -293,3 +294,47 @@ def test_the_blob_of_an_earlier_answer_is_kept_while_the_run_is(db: None) -> Non
     deletion.delete_run(run)
     loose.sweep(grace=0)
     assert not blobs.exists(sha)
+
+
+def test_the_page_takes_a_follow_up_from_who_may_ask(db: None, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["testserver"]
+    cast = {role: make_user() for role in ("owner", "viewer", "stranger")}
+    run = make_run(make_workspace(cast["owner"], viewer=cast["viewer"]), "done", endpoint="offline")
+    client = {role: Client() for role in cast}
+    for role, user in cast.items():
+        client[role].force_login(user)
+    address = f"{run.get_absolute_url()}follow-up"
+    assert client["stranger"].post(address, {"question": "And?"}).status_code == 404
+    assert client["viewer"].post(address, {"question": "And?"}).status_code == 403
+    assert b"You are a viewer" in client["viewer"].get(run.get_absolute_url()).content
+    page = client["owner"].get(run.get_absolute_url()).content.decode()
+    assert 'id="follow-up-question"' in page and "run again, with no request to a model" in page
+    refused = client["owner"].post(address, {"question": " "})
+    assert refused.status_code == 422 and b"Write a question first." in refused.content
+    assert client["owner"].post(address, {"question": "And <b>who</b> else?"}).status_code == 302
+    run.refresh_from_db()
+    assert (run.status, run.follow_ups) == ("queued", 1)
+    assert FollowUp.objects.get(run=run).asked_by == cast["owner"]
+    html = client["viewer"].get(run.get_absolute_url()).content.decode()
+    assert "And &lt;b&gt;who&lt;/b&gt; else?" in html and 'id="answer-1"' in html and 'id="follow-up-2"' in html
+    assert "Answer v2" in html and 'id="follow-up-question"' not in html
+    earlier = client["viewer"].get(f"{run.get_absolute_url()}answers/1")
+    assert b"Five guests say they saw it themselves." in earlier.content
+    assert client["stranger"].get(f"{run.get_absolute_url()}answers/1").status_code == 404
+    assert client["viewer"].get(f"{run.get_absolute_url()}answers/2").status_code == 404
+    whole = client["viewer"].get(f"{run.get_absolute_url()}answer?v=1")
+    assert whole.status_code == 200 and whole.content.startswith(b"**Five guests")
+    assert client["viewer"].get(f"{run.get_absolute_url()}answer").status_code == 404
+
+
+def test_money_is_asked_about_first_where_the_workspace_says_so(db: None, settings: Any) -> None:
+    settings.OPENAI_API_KEY, owner = "k", make_user()
+    workspace = make_workspace(owner)
+    workspace.confirm_above = 1.0
+    workspace.save()
+    run, client = make_run(workspace, "done", limits={"cost": 5.0}), Client()
+    client.force_login(owner)
+    address = f"{run.get_absolute_url()}follow-up"
+    asked = client.post(address, {"question": "And?"})
+    assert asked.status_code == 422 and b"up to $5.00" in asked.content and b">And?</textarea>" in asked.content
+    assert client.post(address, {"question": "And?", "confirmed": "up to $5.00"}).status_code == 302

@@ -9,8 +9,9 @@ import re
 from pathlib import Path
 
 import pytest
+from django.db.models import Model
 
-from analyses.models import Call, Cell, Run
+from analyses.models import Call, Cell, EarlierAnswer, FollowUp, Run
 from analyses.trajectory import fields, jsonl
 from analyses.trajectory.exporting import EXPORTS
 from analyses.trajectory.importing import FORMATS, Outcome, import_file
@@ -33,6 +34,8 @@ def table(heading: str) -> list[str]:
         ("run", ("format", "version", "origin", *fields.RUN)),
         ("corpus", (*fields.CORPUS, *fields.OF_A_PART)),
         ("document", fields.DOCUMENT),
+        ("earlier_answer", fields.EARLIER_ANSWER),
+        ("follow_up", fields.FOLLOW_UP),
         ("call", fields.CALL),
         ("cell", fields.CELL),
     ],
@@ -58,17 +61,24 @@ def test_what_import_says_is_in_the_document() -> None:
 
 @pytest.mark.django_db
 def test_every_type_of_line_is_in_the_document() -> None:
-    run = make_run(make_workspace(), "done")
+    run = make_run(make_workspace(), "further")
     lines = [json.loads(line) for line in b"".join(jsonl.export(run)).splitlines()]
     assert {line["type"] for line in lines} <= set(table("The format"))
-    for kind in ("run", "call", "cell", "end"):
+    for kind in ("run", "earlier_answer", "follow_up", "call", "cell", "end"):
         assert set(next(line for line in lines if line["type"] == kind)) - {"type"} == set(table(kind))
 
 
-@pytest.mark.parametrize(("model", "names"), [(Run, fields.RUN), (Call, fields.CALL), (Cell, fields.CELL)])
-def test_every_column_is_in_the_file_or_left_out_for_a_reason(
-    model: type[Run | Call | Cell], names: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        (Run, fields.RUN),
+        (Call, fields.CALL),
+        (Cell, fields.CELL),
+        (FollowUp, fields.FOLLOW_UP),
+        (EarlierAnswer, fields.EARLIER_ANSWER),
+    ],
+)
+def test_every_column_is_in_the_file_or_left_out_for_a_reason(model: type[Model], names: tuple[str, ...]) -> None:
     """Whoever adds a column decides here: put it into the file and the document, or say in LEFT_OUT why not."""
     columns = {column.name for column in model._meta.concrete_fields}
     assert columns == set(names) | set(fields.LEFT_OUT[model])

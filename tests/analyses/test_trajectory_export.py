@@ -15,6 +15,7 @@ import pytest
 from django.core.management import call_command
 
 from analyses import blobs
+from analyses.actions import stop_run
 from analyses.models import Call, Cell, Corpus, CorpusVersion, Document, Run
 from analyses.texts import answer_of, bounded_answer, clean, stored_messages
 from analyses.trajectory import html, jsonl, notebook
@@ -432,3 +433,25 @@ def test_rows_are_read_many_at_a_time(name: str, django_assert_max_num_queries: 
 def test_notebook_is_written_in_pieces() -> None:
     run = make_run(make_workspace(), "crowd")
     assert max(len(piece) for piece in notebook.export(run)) < 20_000
+
+
+@pytest.mark.django_db
+def test_follow_ups_and_earlier_answers_are_in_every_export_and_come_in_again() -> None:
+    run = make_run(make_workspace(), "further", endpoint="offline")
+    stop_run(run)
+    run.refresh_from_db()
+    assert run.follow_ups == 2
+    lines = b"".join(jsonl.export(run))
+    [outcome] = import_file(io.BytesIO(lines), "run.jsonl", run.workspace, None)
+    assert outcome.run is not None, outcome.reason
+    assert b"".join(jsonl.export(Run.objects.get(pk=outcome.run.pk))) == lines
+    assert [row.question for row in outcome.run.follow_up_set.all()] == [
+        "And who was it not?", "And what of the harbour?"
+    ]  # fmt: skip
+    for name in ("markdown", "notebook", "html"):
+        text = b"".join(EXPORTS[name].write(run)).decode()
+        assert "Answer v3" in text and "Answer v1" in text, name
+        assert "And who was it not?" in text and "Perpetua Vane: 02:10" in text and "harbour?" in text, name
+    moved = lines.replace(b'"type":"follow_up","number":2', b'"type":"follow_up","number":4')
+    [outcome] = import_file(io.BytesIO(moved), "run.jsonl", run.workspace, None)
+    assert outcome.run is None and "not in its place" in outcome.reason

@@ -85,7 +85,7 @@ def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runpage.time, "time", lambda: 1_800_000_000.0)
 
 
-@pytest.mark.parametrize("shape", ["done", "running", "failed", "fifteen"])
+@pytest.mark.parametrize("shape", ["done", "running", "failed", "fifteen", "further"])
 def test_page_cut_at_every_seq_becomes_the_page_loaded_last(shape: str) -> None:
     # Rows first: where Playwright runs, Django takes its loop for ours and refuses the database.
     compare_every_cut(Film(shape))
