@@ -17,7 +17,7 @@ from django.db.models.functions import Cast, Coalesce, Greatest
 from django.utils import timezone
 
 from analyses.endpoints import OFFLINE
-from analyses.models import ENDED, Run
+from analyses.models import ENDED, FollowUp, Run
 from rlm.limits import Limits
 from workspaces.models import Budget, Workspace
 
@@ -77,8 +77,9 @@ def standings(workspace: Workspace, user: Any = None, moment: datetime | None = 
         return []
     sums = _sums("all", Q()) | (_sums("own", Q(created_by=user)) if user else {})
     found = counted(workspace, Month.of(moment)).aggregate(**sums)
-    gone = _gone(workspace, Month.of(moment), user)
-    found |= {name: (found[name] or 0) + (amount or 0) for name, amount in gone.items()}
+    month = Month.of(moment)
+    for more in (_gone(workspace, month, user), _further(workspace, month, user)):
+        found |= {name: (found[name] or 0) + (amount or 0) for name, amount in more.items()}
     parts = ("used_cost", "used_tokens", "held_cost", "held_tokens")
     whose = {Budget.Of.WORKSPACE: "all", Budget.Of.MEMBER: "own"}
     return [Standing(each, *(found[f"{whose[Budget.Of(each.of)]}_{part}"] or 0 for part in parts)) for each in binding]
@@ -103,9 +104,37 @@ def _gone(workspace: Workspace, month: Month, user: Any) -> dict[str, Any]:
     return rows.exclude(endpoint=OFFLINE).aggregate(**sums)
 
 
+def _further(workspace: Workspace, month: Month, user: Any) -> dict[str, Any]:
+    """What follow-ups used and hold: theirs who asked them and when, not the run's who and when."""
+    rows = FollowUp.objects.filter(run__workspace=workspace, run__imported_from="").exclude(run__endpoint=OFFLINE)
+    tokens: Any = F("prompt_tokens") + F("completion_tokens")
+    limit_tokens: Any = _whole("prompt_tokens") + _whole("completion_tokens")
+    cost = Coalesce(F("cost"), Value(0.0))
+    limit_cost = Coalesce(Cast(KT("limits__cost"), FloatField()), Value(0.0))
+    held = Q(number=F("run__follow_ups") + 1) & ~Q(run__status__in=ENDED)
+    both = [("all", Q(), Q())] + ([("own", Q(asked_by=user), Q(run__created_by=user))] if user else [])
+    theirs: dict[str, Any] = {}
+    twice: dict[str, Any] = {}  # with the runs that they are of
+    for name, asked, began in both:
+        theirs |= {
+            f"{name}_used_cost": Sum(cost, filter=asked & ~held),
+            f"{name}_used_tokens": Sum(tokens, filter=asked & ~held),
+            f"{name}_held_cost": Sum(Greatest(limit_cost, cost), filter=asked & held),
+            f"{name}_held_tokens": Sum(
+                Greatest(limit_tokens, tokens, output_field=BigIntegerField()), filter=asked & held
+            ),
+        }
+        twice[f"{name}_used_cost"] = Sum(cost, filter=began & Q(run__cost__isnull=False))
+        twice[f"{name}_used_tokens"] = Sum(tokens, filter=began)
+    found = rows.filter(asked_at__gte=month.start, asked_at__lt=month.end).aggregate(**theirs)
+    less = rows.filter(run__created_at__gte=month.start, run__created_at__lt=month.end).aggregate(**twice)
+    return {name: (amount or 0) - (less.get(name) or 0) for name, amount in found.items()}
+
+
 def _sums(name: str, whose: Q) -> dict[str, Any]:
-    over = whose & Q(status__in=ENDED)
-    under_way = whose & ~Q(status__in=ENDED)
+    # Of a run with follow-ups the own question is answered, whatever the run does now.
+    answered = Q(status__in=ENDED) | Q(follow_ups__gt=0)
+    over, under_way = whose & answered, whose & ~answered
     cost = Coalesce(F("cost"), Value(0.0))  # unknown: its tokens count
     tokens: Any = F("prompt_tokens") + F("completion_tokens")
     limit_cost = Coalesce(Cast(KT("limits__cost"), FloatField()), Value(0.0))

@@ -63,6 +63,10 @@ def _hits(run: Run, words: str) -> Iterator[Hit]:
             anchor += f"-L{line}"
         said = {"shown": "output"}.get(name, name)
         yield Hit(anchor, f"cell {cell.call_number}.{cell.number}, {said}", _snippet(text, words))
+    for follow_up in run.follow_up_set.filter(question__icontains=words):
+        yield Hit(f"follow-up-{follow_up.number}", f"follow-up {follow_up.number}", _snippet(follow_up.question, words))
+    for row in run.earlier_answers.filter(answer_display__icontains=words).only("number", "answer_display"):
+        yield Hit(f"answer-{row.number}", f"answer v{row.number}", _snippet(_plain(row.answer_display), words))
     asked = Q(title__icontains=words) | Q(instruction__icontains=words) | Q(reason__icontains=words)
     asked |= Q(answer_display__icontains=words)
     calls = Call.objects.filter(asked, run=run, number__gt=1).order_by("number")

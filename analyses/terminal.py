@@ -75,6 +75,8 @@ class RunTree:
         self._live.stop()
 
     def add(self, event: events.Event) -> None:
+        if event.call not in self._calls and not isinstance(event, events.CallQueued):
+            self._calls[event.call] = _Call(event.call, "goes on", "", status="running", started=time.time())
         match event:
             case events.CallQueued():
                 call = _Call(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.functions import TruncDate
 
 from analyses.budgets import Month
-from analyses.models import Run
+from analyses.models import FollowUp, Run
 from workspaces.models import DeletedUsage, Workspace
 
 COLUMNS = (
@@ -56,15 +56,18 @@ class Usage:
 
 
 def usage(workspace: Workspace, month: Month) -> Usage:
-    """One query over the runs, grouped by all that is summed here; one over what deleted ones had used."""
+    """One query over the runs, grouped by all that is summed here; two over follow-ups, one over what deleted runs had used."""
     runs = Run.objects.filter(workspace=workspace, created_at__gte=month.start, created_at__lt=month.end)
-    groups = grouped(runs, name=F("created_by__name"), email=F("created_by__email"))
+    further = FollowUp.objects.filter(run__workspace=workspace, run__imported_from="")
+    further = further.filter(asked_at__gte=month.start, asked_at__lt=month.end)
+    groups = grouped(runs, further, name="created_by__name", email="created_by__email")
     gone = workspace.deleted_usage.filter(day__gte=month.start.date(), day__lt=month.end.date()).values(
         "day", "endpoint", "root_model", "child_model", "runs", "unknown", "cost",
         name=F("user__name"), email=F("user__email"), prompt=F("prompt_tokens"), completion=F("completion_tokens"),
     )  # fmt: skip
-    rows = sorted(
-        [*groups, *gone], key=lambda row: (row["day"], row["email"] or "", row["endpoint"], row["root_model"])
+    rows: list[dict[str, Any]] = sorted(
+        [*groups, *map(dict, gone)],
+        key=lambda row: (row["day"], row["email"] or "", row["endpoint"], row["root_model"]),
     )
     found = Usage(month, rows)
     for row in rows:
@@ -75,17 +78,45 @@ def usage(workspace: Workspace, month: Month) -> Usage:
     return found
 
 
-def grouped(runs: QuerySet[Run], **whose: F) -> Any:
-    """Sums of these runs by day, by models, and by whatever says whose they are. Imported ones cost nothing here."""
+def grouped(
+    runs: QuerySet[Run], follow_ups: QuerySet[FollowUp] | None = None, **whose: str
+) -> Iterable[dict[str, Any]]:
+    """Sums of these runs by day, by models, and by whatever says whose they are. Imported ones cost nothing here.
+
+    What follow-ups used counts for who asked them, on that day: ``follow_ups``, or those of these runs.
+    """
     runs = runs.filter(imported_from="").order_by()
-    by_day = runs.annotate(day=TruncDate("created_at", tzinfo=UTC), **whose)
-    return by_day.values("day", *whose, "endpoint", "root_model", "child_model").annotate(
-        runs=Count("pk"),
-        unknown=Count("pk", filter=Q(cost=None)),
-        prompt=Sum("prompt_tokens"),
-        completion=Sum("completion_tokens"),
-        cost=Sum("cost"),
+    by_day = runs.annotate(day=TruncDate("created_at", tzinfo=UTC), **{name: F(path) for name, path in whose.items()})
+    models = ("endpoint", "root_model", "child_model")
+    sums = {"prompt": Sum("prompt_tokens"), "completion": Sum("completion_tokens"), "cost": Sum("cost")}
+    rows = by_day.values("day", *whose, *models).annotate(
+        runs=Count("pk"), unknown=Count("pk", filter=Q(cost=None)), **sums
     )
+    found = {tuple(row[name] for name in ("day", *whose, *models)): row for row in rows}
+    of_runs = FollowUp.objects.filter(run__in=runs)
+    for further, day, sign in (
+        (of_runs, "run__created_at", -1),
+        (of_runs if follow_ups is None else follow_ups, "asked_at", 1),
+    ):
+        asked = sign > 0
+        paths = {name: _path(path, asked) for name, path in (whose | dict(zip(models, models, strict=True))).items()}
+        renamed = {f"of_{name}": F(path) for name, path in paths.items()}
+        lines = further.order_by().annotate(day=TruncDate(day, tzinfo=UTC), **renamed).values("day", *renamed)
+        for line in lines.annotate(unknown=Count("pk", filter=Q(cost=None)), **sums):
+            key = (line["day"], *(line[f"of_{name}"] for name in (*whose, *models)))
+            empty = {"runs": 0, "unknown": 0, "prompt": 0, "completion": 0, "cost": 0.0}
+            row = found.setdefault(key, dict(zip(("day", *whose, *models), key, strict=True)) | empty)
+            row["prompt"] += sign * line["prompt"]
+            row["completion"] += sign * line["completion"]
+            if asked:
+                row["unknown"] += line["unknown"]
+            if row["cost"] is not None:
+                row["cost"] = max(0.0, row["cost"] + sign * (line["cost"] or 0.0))
+    return found.values()
+
+
+def _path(path: str, asked: bool) -> str:
+    return path.replace("created_by", "asked_by", 1) if asked and path.startswith("created_by") else f"run__{path}"
 
 
 def keep_usage(runs: QuerySet[Run]) -> None:
@@ -97,7 +128,7 @@ def keep_usage(runs: QuerySet[Run]) -> None:
             root_model=row["root_model"], child_model=row["child_model"], runs=row["runs"], unknown=row["unknown"],
             cost=row["cost"] or 0.0, prompt_tokens=row["prompt"], completion_tokens=row["completion"],
         )
-        for row in grouped(runs, of_workspace=F("workspace"), of_user=F("created_by"))
+        for row in grouped(runs, of_workspace="workspace", of_user="created_by")
     )  # fmt: skip
 
 

@@ -127,6 +127,8 @@ class Repl:
             error = f"The REPL was killed: {WHY[killed]}{done.get('detail', '')}. All its variables are lost."
         elif cell.overdue and done.get("interrupted"):
             error += f"\n\n{self._overdue_sentence(cell.overdue)} Its variables are kept."
+        elif error.strip().rpartition("\n")[2].startswith("MemoryError"):
+            error += f"\n\nThe REPL may hold {self.limits.memory_mb:,} MB beside its context. Its variables are kept."
         if abandoned and not killed:
             notes.append(
                 f"{abandoned} request(s) had no answer yet when the cell ended, and were cancelled: await them in the cell."

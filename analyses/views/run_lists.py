@@ -10,14 +10,14 @@ from urllib.parse import urlencode
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.db.models import Count, Q
+from django.db.models import Count, Exists, OuterRef, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 from django.views.decorators.vary import vary_on_headers
 
 from analyses import deletion
-from analyses.models import ENDED, Run, Status
+from analyses.models import ENDED, FollowUp, Run, Status
 from workspaces.access import demand, membership
 from workspaces.audit import Did, record
 from workspaces.models import Member
@@ -77,7 +77,13 @@ def run_list(request: HttpRequest, workspace: str) -> HttpResponse:
     if query := chosen["q"]:
         number = query.removeprefix("#")
         by_number = Q(number=int(number)) if number.isdecimal() and len(number) < 10 else Q()
-        runs = runs.filter(Q(question__icontains=query) | Q(corpus_version__corpus__name__icontains=query) | by_number)
+        further = FollowUp.objects.filter(run=OuterRef("pk"), question__icontains=query)
+        runs = runs.filter(
+            Q(question__icontains=query)
+            | Q(Exists(further))
+            | Q(corpus_version__corpus__name__icontains=query)
+            | by_number
+        )
     paginator = Paginator(runs, PAGE)
     page = paginator.get_page(request.GET.get("page"))
     context = {

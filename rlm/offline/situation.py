@@ -15,12 +15,17 @@ _SECTION = (
     r"^# {}\n(.*?)(?=\n\n# (?:context|Question|Form of|Limits|Instruction|Functions)|\n\nWrite your first cell\.|\Z)"
 )
 
+_FURTHER = re.compile(
+    r"^# Follow-up question\n(.*?)(?=\n\n# Follow-up question|\n\nYour REPL is as you left it|\Z)", re.M | re.S
+)
+
 
 @dataclass(frozen=True)
 class Situation:
     system: str
     first: str  # the first message: probe, question or instruction
     turns: tuple[tuple[str, str], ...]  # the replies so far, and what came back
+    further: str = ""  # the newest follow-up's question: the turns before it count no more
 
     @classmethod
     def of(cls, messages: Sequence[Mapping[str, Any]]) -> Situation:
@@ -29,12 +34,16 @@ class Situation:
         rest = [(role, text) for role, text in told if role != "system"]
         first = rest[0][1] if rest else ""
         turns: list[tuple[str, str]] = []
+        further = ""
         for role, text in rest[1:]:
+            if role == "user" and (asked := _FURTHER.findall(text)):
+                further, turns = asked[-1].strip(), []
+                continue
             if role == "assistant":
                 turns.append((text, ""))
             elif turns:
                 turns[-1] = (turns[-1][0], f"{turns[-1][1]}\n{text}".strip())
-        return cls(system, first, tuple(turns))
+        return cls(system, first, tuple(turns), further)
 
     def section(self, name: str) -> str:
         match = re.search(_SECTION.format(name), self.first, re.M | re.S)
@@ -43,6 +52,8 @@ class Situation:
     @property
     def question(self) -> str:
         """The user's question; of a child, the one that its instruction hands on."""
+        if self.further:
+            return self.further
         if self.instruction:
             handed = re.search(r"^Question: (.*)\Z", self.instruction, re.M | re.S)
             return handed[1].strip() if handed else self.instruction

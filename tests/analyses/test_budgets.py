@@ -314,8 +314,8 @@ def test_a_question_that_has_cost_little_so_far_is_not_asked_about(cast: Cast) -
     assert client.post(cast.url(), {"question": "q", "endpoint": "default"}).status_code == 302
 
 
-def test_standings_take_three_queries(cast: Cast, django_assert_num_queries: Any) -> None:
+def test_standings_take_five_queries(cast: Cast, django_assert_num_queries: Any) -> None:
     budget(cast, cost=1.0)
     budget(cast, "member", cost=1.0)
-    with django_assert_num_queries(3):
+    with django_assert_num_queries(5):
         assert len(standings(cast.workspace, cast.ed, timezone.now())) == 2

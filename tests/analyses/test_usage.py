@@ -39,7 +39,7 @@ def used(cast: Cast, day: int, who: Any, cost: float | None, tokens: int, **fiel
 
 
 def test_the_sums_by_member_model_and_day(cast: Cast, django_assert_num_queries: Any) -> None:
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(4):
         found = usage(cast.workspace, NOVEMBER)
     assert (found.total.runs, found.total.cost, found.total.tokens, found.total.unknown) == (4, 6.0, 1690, 1)
     members = [(line.name, line.runs, line.cost, line.part) for line in found.members]

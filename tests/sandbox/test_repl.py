@@ -457,3 +457,8 @@ async def test_a_resting_repl_stands_still_and_keeps_its_names(start: Start) -> 
         await repl.rest()
     with pytest.raises(SandboxError, match="has ended"):
         await repl.wake()
+
+
+async def test_a_cell_that_finds_no_memory_is_told_how_much_there_is(run: RunCells) -> None:
+    result = await run("kept = 1", "big = bytearray(10**10)")
+    assert "MemoryError" in result.error and "The REPL may hold 1,024 MB beside its context." in result.error

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from analyses import endpoints, ingest
 from analyses.actions import RunRefused, start_run, stop_run
+from analyses.follow_ups import ask_follow_up
 from analyses.models import CorpusVersion, Run, Status
 from analyses.terminal import RunTree
 from analyses.texts import answer_of
@@ -31,6 +32,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--question", required=True)
+        parser.add_argument(
+            "--follow-up", default="", metavar="RUN", help="ask further in this run, by the key in its URL"
+        )
         parser.add_argument("--strategy", default="rlm")
         where = parser.add_mutually_exclusive_group()
         where.add_argument("--endpoint", default="", metavar="NAME", help="a model endpoint of this instance")
@@ -87,6 +91,8 @@ class Command(BaseCommand):
         workspace = Workspace.objects.visible_to(owner).order_by("pk").first()
         assert workspace is not None
         version = self._corpus(workspace, owner, options["files"])
+        if options["follow_up"]:
+            return self._further(options, owner)
         endpoint = _own_endpoint(options) or _known_endpoint(options["endpoint"], workspace)
         run = start_run(
             workspace,
@@ -100,6 +106,21 @@ class Command(BaseCommand):
             limits=limits,
             wake=False,
         )
+        self._execute(run, endpoint)
+        run.refresh_from_db()
+        return run
+
+    def _further(self, options: dict[str, Any], owner: User) -> Run:
+        """Ask a follow-up: strategy, corpus and limits are the run's own."""
+        run = Run.objects.visible_to(owner).select_related("workspace").filter(key=options["follow_up"]).first()
+        if run is None:
+            raise RunRefused(f"There is no run {options['follow_up']!r}; its key stands in its URL, after /r/.")
+        if options["files"]:
+            raise RunRefused(
+                "A follow-up goes on with the texts of its run. Leave the files out, or ask anew about them."
+            )
+        endpoint = _own_endpoint(options) or _known_endpoint(options["endpoint"] or run.endpoint, run.workspace)
+        ask_follow_up(run, owner, options["question"], endpoint=endpoint, wake=False)
         self._execute(run, endpoint)
         run.refresh_from_db()
         return run
