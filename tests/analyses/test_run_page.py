@@ -80,7 +80,7 @@ def test_stop_button_is_for_who_may_edit() -> None:
 def test_page_asks_the_database_a_fixed_number_of_times(shape: str, django_assert_max_num_queries: Any) -> None:
     cast = Cast(shape)
     client = cast.client(cast.alice)
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(15):
         assert client.get(cast.run.get_absolute_url()).status_code == 200
 
 
