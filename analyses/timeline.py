@@ -13,6 +13,7 @@ from analyses.outline import Entry, Outline
 
 LANES = 8  # rows of bars for the child calls of a depth
 SINGLY = 300  # calls drawn one by one; more are drawn as how many were under way
+CELLS_SINGLY = 240  # cells of the calls of a depth; with more, each call is one bar
 BINS = 240
 SLACK = 0.02  # seconds: a call that ended so shortly before another began is what that one waited for
 LANE, TOP = 10, 26  # pixels
@@ -78,7 +79,7 @@ class Timeline:
             if not level:
                 continue
             if len(level) <= SINGLY:
-                drawn, lanes = _singly(level, begin, span, y, critical)
+                drawn, lanes = _singly(level, _cells_of(level, outline), begin, span, y, critical)
             else:
                 drawn, lanes = _summed(level, begin, span, y)
             bars += drawn
@@ -135,8 +136,42 @@ def _bar(css: str, start: float, length: float, scale: float, y: float, height: 
     return Bar(css, round(start * scale, 2), round(max(0.1, length * scale), 2), y, height, to)
 
 
-def _singly(level: list[Entry], begin: float, span: float, y: float, critical: set[int]) -> tuple[list[Bar], int]:
-    """Each call a bar in the first lane that is free."""
+def _cells_of(level: list[Entry], outline: Outline) -> dict[int, list[tuple[Any, ...]]]:
+    """The cells of these calls by call: when each was sent, answered and over. None of any where they are too many."""
+    found: dict[int, list[tuple[Any, ...]]] = {}
+    rows = (
+        Cell.objects.filter(call_id__in=[entry.pk for entry in level], born__lte=outline.seq)
+        .order_by("call_number", "number")
+        .values_list("call_number", "number", "started_at", "replied_at", "ended_at", "seconds", "waited")
+    )
+    for number, *cell in rows[: CELLS_SINGLY + 1]:
+        found.setdefault(number, []).append(tuple(cell))
+    return found if sum(map(len, found.values())) <= CELLS_SINGLY else {}
+
+
+def _within(call: int, cells: list[tuple[Any, ...]], begin: float, end: float, scale: float, top: float) -> list[Bar]:
+    """The cells of one call, on its line: model time, then execution; a long wait for children leaves the line bare."""
+    bars = []
+    for number, sent, replied, over, seconds, waited in cells:
+        to = f"cell-{call}-{number}"
+        x = max(0.0, sent - begin)
+        written = min(end, (replied or over or begin + end) - begin)
+        bars.append(_bar("v-model", x, written - x, scale, top, 7, to))
+        if replied and seconds and waited <= 0.5 * seconds:
+            ended = min(end, (over or begin + end) - begin)
+            bars.append(_bar("v-exec", written, ended - written, scale, top + 1.5, 4, to))
+    return bars
+
+
+def _singly(
+    level: list[Entry],
+    cells: dict[int, list[tuple[Any, ...]]],
+    begin: float,
+    span: float,
+    y: float,
+    critical: set[int],
+) -> tuple[list[Bar], int]:
+    """Each call a bar in the first lane that is free, or a line with a bar for each of its cells."""
     scale = 100 / span
     free: list[float] = []
     bars = []
@@ -151,10 +186,16 @@ def _singly(level: list[Entry], begin: float, span: float, y: float, critical: s
         free[lane] = end
         top = y + lane * LANE
         failed = entry.ended and entry.status != "done"
-        bars.append(_bar("v-fail" if failed else "v-model", start, end - start, scale, top, 7, f"call-{entry.number}"))
+        own = cells.get(entry.number, [])
+        to = f"call-{entry.number}"
+        if own and not failed:
+            bars.append(_bar("v-wait", start, end - start, scale, top + 2.5, 2, to))
+            bars += _within(entry.number, own, begin, end, scale, top)
+        else:
+            bars.append(_bar("v-fail" if failed else "v-model", start, end - start, scale, top, 7, to))
         if entry.number in critical:
             bars.append(_bar("v-crit", start, end - start, scale, top + 7.6, 1.5))
-        if not failed and entry.exec_seconds > 0.02 * span:
+        if not failed and not own and entry.exec_seconds > 0.02 * span:
             bars.append(
                 _bar(
                     "v-exec",

@@ -293,3 +293,22 @@ def test_many_children_that_began_before_their_root_are_drawn_all_the_same() -> 
     )  # fmt: skip
     timeline = Timeline.of(run, Outline.of(run))
     assert timeline is not None and all(0 <= bar.x <= 100 for bar in timeline.bars)
+
+
+def test_cells_of_children_have_bars_of_their_own_as_long_as_they_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(shape="done")
+    outline = Outline.of(run)
+    of_children = {f"cell-{n}-{m}" for n, m in run.cell_set.exclude(call_number=1).values_list("call_number", "number")}
+    assert of_children
+
+    def drawn() -> set[str]:
+        timeline = Timeline.of(run, outline)
+        assert timeline is not None and all(bar.x >= 0 and bar.x + bar.width <= 100.5 for bar in timeline.bars)
+        return {bar.to for bar in timeline.bars}
+
+    failed = {call.number for call in run.call_set.exclude(status="done")}  # a failed call is one bar in its own colour
+    shown = {to for to in of_children if int(to.split("-")[1]) not in failed}
+    assert shown and shown <= drawn()
+    assert {f"call-{n}" for n in run.call_set.exclude(number=1).values_list("number", flat=True)} <= drawn()
+    monkeypatch.setattr("analyses.timeline.CELLS_SINGLY", 0)
+    assert not of_children & drawn()
