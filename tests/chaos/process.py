@@ -98,7 +98,9 @@ def measure(file: Path) -> None:
         with lock:
             for kind in ("all", *kinds):
                 spent[kind] += took
-            file.write_text(json.dumps(spent))
+            draft = file.with_suffix(".draft")
+            draft.write_text(json.dumps(spent))
+            draft.replace(file)  # whole, whenever it is read
 
     def timed(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         began = time.perf_counter()
