@@ -14,7 +14,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from analyses import blobs, forks, retention
+from analyses import blobs, follow_ups, forks, retention
 from analyses.ingest import loose
 from analyses.models import Call, Cell, LooseBlob, Run, Status
 from analyses.trajectory import archive, jsonl
@@ -69,6 +69,19 @@ def test_archived_run_comes_back_as_it_was() -> None:
     assert (run.call_set.count(), run.cell_set.count()) == (calls, cells)
     assert LooseBlob.objects.filter(sha=packed).exists()
     assert run.seq >= max(run.call_set.order_by("-seq")[0].seq, run.cell_set.order_by("-seq")[0].seq)
+
+
+def test_follow_ups_and_earlier_answers_stay_while_their_run_is_archived() -> None:
+    run = make_run(make_workspace(), "further")
+    before, questions = export(run), [row.question for row in run.follow_up_set.all()]
+    assert questions
+    archive.archive(run)
+    run.refresh_from_db()
+    assert [row.question for row in run.follow_up_set.all()] == questions and run.earlier_answers.exists()
+    assert "archive" in follow_ups.refusal(run)
+    archive.restore(run)
+    run.refresh_from_db()
+    assert export(run) == before and not follow_ups.refusal(run)
 
 
 def test_blobs_of_an_archived_run_go_and_come_back_with_it() -> None:
