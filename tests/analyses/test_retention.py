@@ -73,6 +73,8 @@ def test_archived_run_comes_back_as_it_was() -> None:
 
 def test_follow_ups_and_earlier_answers_stay_while_their_run_is_archived() -> None:
     run = make_run(make_workspace(), "further")
+    Run.objects.filter(pk=run.pk).update(status=Status.STOPPED)  # its last question still waited
+    run.refresh_from_db()
     before, questions = export(run), [row.question for row in run.follow_up_set.all()]
     assert questions
     archive.archive(run)
