@@ -54,11 +54,12 @@ class Timeline:
         if root is None or root.started is None:
             return None
         entries = [entry for entry in outline.calls.values() if not entry.reused]  # those ran in another run
-        cells: list[Any] = list(
-            Cell.objects.filter(call_id=root.pk, born__lte=outline.seq)
-            .order_by("number")
-            .values_list("started_at", "replied_at", "ended_at", "seconds", "waited", "status", "number")
-        )
+        deepest = max(entry.depth for entry in entries)
+        levels = [
+            [entry for entry in entries if entry.depth == depth and entry.started] for depth in range(1, deepest + 1)
+        ]
+        of_calls = _cells(root, levels, outline)
+        cells = of_calls.pop(1, [])
         begin = root.started
         # What a fork kept was sent and answered before it began.
         cells = [
@@ -73,13 +74,11 @@ class Timeline:
         bars = _root(cells, begin, span)
         bands = [Band("call 1", 0)]
         y = TOP
-        deepest = max(entry.depth for entry in entries)
-        for depth in range(1, deepest + 1):
-            level = [entry for entry in entries if entry.depth == depth and entry.started]
+        for depth, level in enumerate(levels, 1):
             if not level:
                 continue
             if len(level) <= SINGLY:
-                drawn, lanes = _singly(level, _cells_of(level, outline), begin, span, y, critical)
+                drawn, lanes = _singly(level, of_calls, begin, span, y, critical)
             else:
                 drawn, lanes = _summed(level, begin, span, y)
             bars += drawn
@@ -136,23 +135,27 @@ def _bar(css: str, start: float, length: float, scale: float, y: float, height: 
     return Bar(css, round(start * scale, 2), round(max(0.1, length * scale), 2), y, height, to)
 
 
-def _cells_of(level: list[Entry], outline: Outline) -> dict[int, list[tuple[Any, ...]]]:
-    """The cells of these calls by call: when each was sent, answered and over. None of any where they are too many."""
-    found: dict[int, list[tuple[Any, ...]]] = {}
+def _cells(root: Entry, levels: list[list[Entry]], outline: Outline) -> dict[int, list[tuple[Any, ...]]]:
+    """The cells of the root, and of the calls of each depth at which they are few, by call."""
+    calls = [root.pk]
+    for level in levels:
+        if len(level) <= SINGLY and sum(entry.turns for entry in level) <= CELLS_SINGLY:
+            calls += [entry.pk for entry in level]
     rows = (
-        Cell.objects.filter(call_id__in=[entry.pk for entry in level], born__lte=outline.seq)
+        Cell.objects.filter(call_id__in=calls, born__lte=outline.seq)
         .order_by("call_number", "number")
-        .values_list("call_number", "number", "started_at", "replied_at", "ended_at", "seconds", "waited")
+        .values_list("call_number", "started_at", "replied_at", "ended_at", "seconds", "waited", "status", "number")
     )
-    for number, *cell in rows[: CELLS_SINGLY + 1]:
-        found.setdefault(number, []).append(tuple(cell))
-    return found if sum(map(len, found.values())) <= CELLS_SINGLY else {}
+    found: dict[int, list[tuple[Any, ...]]] = {}
+    for call, *cell in rows:
+        found.setdefault(call, []).append(tuple(cell))
+    return found
 
 
 def _within(call: int, cells: list[tuple[Any, ...]], begin: float, end: float, scale: float, top: float) -> list[Bar]:
     """The cells of one call, on its line: model time, then execution; a long wait for children leaves the line bare."""
     bars = []
-    for number, sent, replied, over, seconds, waited in cells:
+    for sent, replied, over, seconds, waited, _, number in cells:
         to = f"cell-{call}-{number}"
         x = max(0.0, sent - begin)
         written = min(end, (replied or over or begin + end) - begin)
