@@ -7,6 +7,7 @@ import random
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -26,6 +27,22 @@ AWAY_SECONDS = 180.0  # for which an endpoint that has answered before and is aw
 MAX_WAIT = 60.0  # seconds; a provider that asks for more is not waited for
 BYTES_A_TOKEN = 16  # a reply longer than this times max_tokens is not a reply
 
+STALE = 1.0  # seconds since ``ready`` was asked, after which it is asked again: the process may have been halted
+_ready: ContextVar[tuple[Ready, float] | None] = ContextVar("ready", default=None)
+
+
+async def _ask_again(request: httpx2.Request) -> None:
+    """Have ``ready`` asked once more right before the first byte goes out, where that took long after all."""
+    if (given := _ready.get()) is None:
+        return
+    ready, asked = given
+
+    async def trace(event: str, _: dict[str, Any]) -> None:
+        if event.endswith("send_request_headers.started") and time.monotonic() - asked > STALE:
+            await ready()
+
+    request.extensions["trace"] = trace
+
 
 class ModelClient:
     """A model endpoint's client. One may serve all runs of a worker; it belongs to one event loop."""
@@ -43,6 +60,8 @@ class ModelClient:
         self._cache = cache
         self._shared = shared
         self._backoff = backoff
+        http_client = http_client or openai.DefaultAsyncHttpxClient()
+        http_client.event_hooks = {"request": [_ask_again]}
         self._openai = openai.AsyncOpenAI(
             base_url=endpoint.base_url,
             api_key=endpoint.api_key or "none",  # servers on one's own machine often want no key; the client insists
@@ -94,6 +113,7 @@ class ModelClient:
                 try:
                     if ready is not None:
                         await ready()  # it may have been long ago that the run was ours
+                    _ready.set((ready, time.monotonic()) if ready is not None else None)
                     reply = await self._attempt(messages, model, max_tokens, parameters, tools, on_delta, seconds)
                 finally:
                     await gate.leave(place)

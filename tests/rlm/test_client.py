@@ -186,6 +186,27 @@ async def test_nothing_is_sent_where_the_run_is_not_ours_any_more(scripted: Serv
     assert server.stats()["requests"] == 2
 
 
+async def test_request_whose_process_hung_before_its_first_byte_is_not_sent(
+    scripted: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the lease and the request a process may stand still for minutes."""
+    monkeypatch.setattr("rlm.client.STALE", -1.0)  # as if every look had been long ago
+    server = scripted({"default": "hello"})
+    asked = 0
+
+    async def ready() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise LookupError("the run is held elsewhere")
+
+    with pytest.raises(LookupError):
+        await complete(client(server), ready=ready)
+    assert server.stats()["requests"] == 0
+    # … and one that nobody asks about goes out in the same task.
+    assert (await complete(client(server))).text == "hello"
+
+
 async def test_complete_bounds_the_seconds_of_a_request(scripted: Serve) -> None:
     error = await failure(scripted({"default": {"text": "late", "delay": 5}}), seconds=0.2, attempts=2)
     assert error.kind == "timeout" and "0.2 s" in str(error)
