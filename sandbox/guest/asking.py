@@ -60,10 +60,15 @@ class Host:
         return self.decode(bytes(blob[region : region + skeleton]), blob[:region])
 
     def submit(
-        self, name: str, options: dict[str, Any], *value: Any, same: bool = False
+        self,
+        name: str,
+        options: dict[str, Any],
+        *value: Any,
+        same: bool = False,
+        future: concurrent.futures.Future[Any] | None = None,
     ) -> concurrent.futures.Future[Any]:
         packed = self.pack(value[0]) if value and not same else None
-        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        future = future or concurrent.futures.Future()
         number = next(self._ids)
         self.pending[number] = future
         self._listen()
@@ -76,7 +81,15 @@ class Host:
         return self.submit(name, options, *value, same=same).result()
 
     async def ask_async(self, name: str, options: dict[str, Any], *value: Any, same: bool = False) -> Any:
-        return await asyncio.wrap_future(self.submit(name, options, *value, same=same))
+        # Waited for before it is asked: an answer that comes while we are still sending wakes its task in its turn.
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        waiting = asyncio.wrap_future(future)
+        try:
+            self.submit(name, options, *value, same=same, future=future)
+        except BaseException:
+            waiting.cancel()
+            raise
+        return await waiting
 
     def abandon(self) -> None:
         """The cell is over: nobody answers what it still asks."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -50,6 +52,31 @@ class Household:
             found = database.execute(query).fetchall()
         database.close()
         return found
+
+    def halt(self, send: Callable[[int], None]) -> int:
+        """Have a process stopped, but not in the middle of a write: on SQLite nobody could write until it goes on.
+
+        Returns how often it was let go on for that.
+        """
+        send(signal.SIGSTOP)
+        moved = 0
+        while self.is_locked():
+            send(signal.SIGCONT)
+            time.sleep(0.02)
+            send(signal.SIGSTOP)
+            moved += 1
+        return moved
+
+    def is_locked(self) -> bool:
+        """Whether somebody is in the middle of writing to SQLite, and does not come to its end."""
+        for file in self.data.rglob("db.sqlite3"):  # on PostgreSQL there is none
+            with contextlib.closing(sqlite3.connect(file, timeout=1, isolation_level=None)) as probe:
+                try:
+                    probe.execute("BEGIN IMMEDIATE")
+                    probe.execute("ROLLBACK")
+                except sqlite3.OperationalError:
+                    return True
+        return False
 
     def wait(self, condition: Callable[[], bool], seconds: float = 60) -> float:
         """Wait until it holds; return how long that took."""

@@ -254,14 +254,7 @@ class Lane:
 
         holder = self.holder(run)
         token = Run.objects.values_list("lease_token", flat=True).get(pk=run.pk)
-        holder.send(signal.SIGSTOP)
-        moved = 0
-        while not self.options.get("database") and self.is_locked():
-            # In the middle of a write to SQLite: nobody can write until it goes on or is ended, whatever one does.
-            holder.send(signal.SIGCONT)
-            time.sleep(0.02)
-            holder.send(signal.SIGSTOP)
-            moved += 1
+        moved = self.house.halt(holder.send)
         try:
             wait(
                 lambda: Run.objects.values_list("lease_token", flat=True).get(pk=run.pk) != token,
@@ -280,18 +273,6 @@ class Lane:
             assert self.rows(run) == before, "the worker wrote after its lease was lost"
             assert self.server.stats()["requests"] == requests, "the worker paid after its lease was lost"
         return {"woke": "late" if late else "soon", **({"moved": moved} if moved else {})}
-
-    def is_locked(self) -> bool:
-        """Whether somebody is in the middle of writing to SQLite, and does not come to its end."""
-        with contextlib.closing(
-            sqlite3.connect(self.house.data / "db.sqlite3", timeout=1, isolation_level=None)
-        ) as probe:
-            try:
-                probe.execute("BEGIN IMMEDIATE")
-                probe.execute("ROLLBACK")
-                return False
-            except sqlite3.OperationalError:
-                return True
 
     def rows(self, run: Any) -> list[Any]:
         from analyses.models import Call, Cell, Run

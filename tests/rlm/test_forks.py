@@ -158,7 +158,7 @@ async def test_results_that_are_reused_are_given_in_the_order_of_that_time(
     go: GO, scripted: Callable[..., Scripted]
 ) -> None:
     rules = [
-        {"match": "# Instruction\nslow", "reply": {"text": cell("FINAL('slow')"), "delay": 0.6}},
+        {"match": "# Instruction\nslow", "reply": {"text": cell("FINAL('slow')"), "delay": 2}},  # longer than a busy machine takes for the other
         {"match": "# Instruction\nfast", "reply": cell("FINAL('fast')")},
         {"turn": 0, "reply": cell(
             "import asyncio\norder = []\nasync def ask(name):\n    order.append(await llm_query(name, name))\n"
