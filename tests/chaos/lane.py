@@ -260,7 +260,8 @@ class Lane:
                 lambda: Run.objects.values_list("lease_token", flat=True).get(pk=run.pk) != token,
                 PATIENCE, "another worker taking the run",
             )  # fmt: skip
-            late = rng.random() < 0.5
+            # A request that was looked at right before the halt may still go out: the benchmark counts how often it does.
+            late = not self.options.get("quick") and rng.random() < 0.5
             if late:
                 wait(lambda: self.ended(run), PATIENCE, "the end of the run")
         finally:
