@@ -53,31 +53,6 @@ class Household:
         database.close()
         return found
 
-    def halt(self, send: Callable[[int], None]) -> int:
-        """Have a process stopped, but not in the middle of a write: on SQLite nobody could write until it goes on.
-
-        Returns how often it was let go on for that.
-        """
-        send(signal.SIGSTOP)
-        moved = 0
-        while self.is_locked():
-            send(signal.SIGCONT)
-            time.sleep(0.02)
-            send(signal.SIGSTOP)
-            moved += 1
-        return moved
-
-    def is_locked(self) -> bool:
-        """Whether somebody is in the middle of writing to SQLite, and does not come to its end."""
-        for file in self.data.rglob("db.sqlite3"):  # on PostgreSQL there is none
-            with contextlib.closing(sqlite3.connect(file, timeout=1, isolation_level=None)) as probe:
-                try:
-                    probe.execute("BEGIN IMMEDIATE")
-                    probe.execute("ROLLBACK")
-                except sqlite3.OperationalError:
-                    return True
-        return False
-
     def wait(self, condition: Callable[[], bool], seconds: float = 60) -> float:
         """Wait until it holds; return how long that took."""
         begun = time.monotonic()
@@ -96,3 +71,30 @@ class Household:
             worker.wait(10)
             if worker.stdout is not None:
                 worker.stdout.close()
+
+
+def halt(data: Path, send: Callable[[int], None]) -> int:
+    """Have a process stopped, but not in the middle of a write: on SQLite nobody could write until it goes on.
+
+    Returns how often it was let go on for that.
+    """
+    send(signal.SIGSTOP)
+    moved = 0
+    while is_locked(data):
+        send(signal.SIGCONT)
+        time.sleep(0.02)
+        send(signal.SIGSTOP)
+        moved += 1
+    return moved
+
+
+def is_locked(data: Path) -> bool:
+    """Whether somebody is in the middle of writing to SQLite, and does not come to its end."""
+    for file in data.rglob("db.sqlite3"):  # on PostgreSQL there is none
+        with contextlib.closing(sqlite3.connect(file, timeout=1, isolation_level=None)) as probe:
+            try:
+                probe.execute("BEGIN IMMEDIATE")
+                probe.execute("ROLLBACK")
+            except sqlite3.OperationalError:
+                return True
+    return False

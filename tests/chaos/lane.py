@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.house import House, Program, wait
+from tests.chaos.household import halt
 from tests.chaos.question import CHILDREN, LIMITS, QUESTION, place_of, replies
 from tests.e2e.instance import descendants, processes
 from tests.scripted.fixture import Scripted
@@ -254,7 +255,7 @@ class Lane:
 
         holder = self.holder(run)
         token = Run.objects.values_list("lease_token", flat=True).get(pk=run.pk)
-        moved = self.house.halt(holder.send)
+        moved = halt(self.house.data, holder.send)
         try:
             wait(
                 lambda: Run.objects.values_list("lease_token", flat=True).get(pk=run.pk) != token,

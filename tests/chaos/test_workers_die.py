@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.household import Household
+from tests.chaos.household import Household, halt
 from tests.scripted.fixture import Scripted, scripted, scripted_server
 
 __all__ = ["scripted", "scripted_server"]
@@ -98,7 +98,7 @@ def test_a_worker_that_hung_past_its_lease_neither_writes_nor_pays(household: tu
     house.ask("How long are they?")
     first = house.start_worker()
     house.wait(lambda: house.rows("select count(*) from analyses_cell where replied_at is not null")[0][0] >= 2)
-    house.halt(first.send_signal)
+    halt(house.data, first.send_signal)
     try:
         house.start_worker()
         house.wait(lambda: house.rows("select status from analyses_run") != [("running",)])
