@@ -108,11 +108,11 @@ class RunRecord:
             raise self.lost
         if not self._unwritten and time.monotonic() - self._checked < CHECK_SECONDS:
             return
-        for _ in range(2):
+        while True:
             done = self._loop.create_future()
             self._writer.put(self, None, done)
             await done
-            if time.monotonic() - self._checked < CHECK_SECONDS:
+            if time.monotonic() - self._checked < settings.LEASE_SECONDS / 4:
                 return
             # This process has hung since the lease was looked at: whose it is now nobody knows.
 
@@ -548,45 +548,47 @@ class Writer:
             except Exception as error:
                 log.exception("run %s: an event could not be applied", record.run.pk)
                 self._give_up(records.pop(record), error)
+        checked: dict[RunRecord, float] = {}
         try:
-            self._store(list(records))
+            checked = dict.fromkeys(records, self._store(list(records)))
         except LeaseLost:
             # One of them; find which, each in a transaction of its own.
             for record in list(records):
                 try:
-                    self._store([record])
+                    checked[record] = self._store([record])
                 except (LeaseLost, DatabaseError) as error:
                     self._give_up(records.pop(record), error)
         except DatabaseError as error:
             log.error("the database could not be written for %d s: %s", RETRY_SECONDS, error)
             for record in list(records):
                 self._give_up(records.pop(record), error)
-        now = time.monotonic()
         for record, puts in records.items():
             over = record.wrote()
             if record in unkept:
                 self._give_up(puts, unkept[record])
                 continue
             count = sum(put.event is not None for put in puts)
-            self._call(record, record._written, now, count, over)
+            self._call(record, record._written, checked[record], count, over)
             for put in puts:
                 if put.done:
                     self._call(record, _succeed, put.done)
 
-    def _store(self, records: list[RunRecord]) -> None:
-        """Write all in one transaction."""
+    def _store(self, records: list[RunRecord]) -> float:
+        """Write all in one transaction; return when (monotonic) the leases were ours for certain."""
 
-        def write() -> None:
+        def write() -> float:
             try:
                 with transaction.atomic():
                     for record in records:
                         record.write()
+                    # Not after the commit: this process may hang between the two, and the leases go elsewhere.
+                    return time.monotonic()
             except (LeaseLost, DatabaseError):
                 for record in records:
                     record.undo()
                 raise
 
-        patiently(write)
+        return patiently(write)
 
     def _give_up(self, puts: list[_Put], error: Exception) -> None:
         for record in {put.record for put in puts}:

@@ -28,17 +28,18 @@ MAX_WAIT = 60.0  # seconds; a provider that asks for more is not waited for
 BYTES_A_TOKEN = 16  # a reply longer than this times max_tokens is not a reply
 
 STALE = 1.0  # seconds since ``ready`` was asked, after which it is asked again: the process may have been halted
+SENDING = ("send_request_headers.started", "send_request_body.started")
 _ready: ContextVar[tuple[Ready, float] | None] = ContextVar("ready", default=None)
 
 
 async def _ask_again(request: httpx2.Request) -> None:
-    """Have ``ready`` asked once more right before the first byte goes out, where that took long after all."""
+    """Have ``ready`` asked once more right before head and body go out, where that took long after all."""
     if (given := _ready.get()) is None:
         return
     ready, asked = given
 
     async def trace(event: str, _: dict[str, Any]) -> None:
-        if event.endswith("send_request_headers.started") and time.monotonic() - asked > STALE:
+        if event.endswith(SENDING) and time.monotonic() - asked > STALE:
             await ready()
 
     request.extensions["trace"] = trace
@@ -111,9 +112,9 @@ class ModelClient:
             try:
                 place = await gate.enter(run_key)
                 try:
+                    _ready.set((ready, time.monotonic()) if ready is not None else None)
                     if ready is not None:
                         await ready()  # it may have been long ago that the run was ours
-                    _ready.set((ready, time.monotonic()) if ready is not None else None)
                     reply = await self._attempt(messages, model, max_tokens, parameters, tools, on_delta, seconds)
                 finally:
                     await gate.leave(place)

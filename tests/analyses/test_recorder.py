@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 
 from analyses import recorder
 from analyses.models import Call, Cell, Run, Status
@@ -147,6 +148,31 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(record: RunRecord, ru
     with pytest.raises(LeaseLost):
         await record.commit()
     assert await Cell.objects.filter(run=run).acount() == 0
+
+
+async def test_a_worker_that_hung_right_after_its_commit_does_not_go_on(
+    record: RunRecord, run: Run, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows are durable, and before anybody hears of it the lease goes elsewhere: what follows would be paid twice."""
+    settings.LEASE_SECONDS = 0.4
+    hung = []
+
+    def hang() -> None:
+        if not hung:
+            hung.append(Run.objects.filter(pk=run.pk).update(lease_token="another's"))
+            time.sleep(settings.LEASE_SECONDS)
+
+    write = RunRecord.write
+
+    def write_and_hang(record: RunRecord) -> None:
+        write(record)
+        transaction.on_commit(hang)
+
+    monkeypatch.setattr(RunRecord, "write", write_and_hang)
+    record(queued(1))
+    with pytest.raises(LeaseLost):
+        await record.commit()
+    assert hung == [1]
 
 
 async def test_one_lost_lease_does_not_lose_the_other_runs_rows(record: RunRecord, run: Run) -> None:
