@@ -196,13 +196,13 @@ class _Changes:
         tree.add_calls(self.bodies)
         tree.add_calls(self.lines, answers=False)
         # With the end of a call it shows which of its cells took most.
-        if over := {number for number in self.bodies if outline.calls[number].ended}:
+        if over := {number for number in self.bodies if outline.calls[number].ended and not outline.gaps(number)}:
             tree.add_cells(
                 cell for cell in body_cells(outline, over) if (cell.call_number, cell.number) not in tree.cells
             )
             tree.weigh(over)
         self.weighed = {(call, cell) for call, cells in tree.most_cells.items() for cell in cells}
-        if 1 in self.bodies and tree.follow_ups and not outline.calls[1].ended:
+        if 1 in self.bodies and tree.follow_ups and not outline.calls[1].ended and not outline.gaps(1):
             self._reopened(tree.follow_ups[-1].after_cell)
 
     def _reopened(self, upto: int) -> None:

@@ -13,7 +13,7 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
 from analyses.models import Call, Cell, FollowUp
-from analyses.outline import CROWD, Crowd, Entry, Outline, standouts
+from analyses.outline import BLOCK, CROWD, Crowd, Entry, Outline, standouts
 from analyses.texts import clean
 from rlm import parsing
 
@@ -85,12 +85,26 @@ class CallNode(_Leaves):
         return self.tree.outline.calls[self.row.number]
 
     @property
-    def items(self) -> list[CellNode | FollowUpNode]:
-        """Its cells, with what it was asked further before the cells that answer."""
-        placed: list[tuple[tuple[int, int], CellNode | FollowUpNode]] = []
+    def items(self) -> list[CellNode | FollowUpNode | Gap]:
+        """Its cells, with what it was asked further before the cells that answer, and a line for those left out."""
+        gaps = self.tree.gaps(self.row.number)
+        placed: list[tuple[tuple[int, int], CellNode | FollowUpNode | Gap]] = []
         placed += [((cell.row.number, 0), cell) for cell in self.cells]
         placed += [((node.row.after_cell, node.row.number), node) for node in self.follow_ups]
+        placed = [(place, item) for place, item in placed if not _is_in(place[0], gaps)]
+        placed += [((first, 0), Gap(self, first, last)) for first, last in gaps]
         return [item for _, item in sorted(placed, key=lambda pair: pair[0])]
+
+    def items_between(self, first: int, last: int) -> list[CellNode | FollowUpNode | Gap]:
+        """What fills the gap between two cells, these included."""
+        found = []
+        for item in self.items:
+            number = item.first if isinstance(item, Gap) else item.row.number
+            if isinstance(item, FollowUpNode):
+                number = item.row.after_cell
+            if first <= number <= last:
+                found.append(item)
+        return found
 
     @property
     def is_root(self) -> bool:
@@ -177,6 +191,33 @@ class CallNode(_Leaves):
         shown = self.row.answer_display
         text = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False, indent=1)
         return clean(text if len(text) <= ANSWER_PEEK else text[:ANSWER_PEEK] + "…")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Cells of a long call that the page does not hold: a line in their place fetches them, a block at a time."""
+
+    call: CallNode
+    first: int
+    last: int
+    kind = "gap"
+
+    @property
+    def id(self) -> str:
+        return f"{self.call.id}-gap-{self.first}"
+
+    @property
+    def level(self) -> int:
+        return self.call.level + 1
+
+    @property
+    def path(self) -> str:
+        return f"c/{self.call.row.number}/cells?first={self.first}&last={self.last}"
+
+    @property
+    def upto(self) -> int:
+        """The last cell of its first block."""
+        return min(self.first + BLOCK - 1, self.last)
 
 
 class FollowUpNode(_Leaves):
@@ -461,17 +502,40 @@ class Tree:
     follow_ups: list[FollowUp] = field(default_factory=list)
     listed: set[int] = field(default_factory=set)  # calls of crowds whose lines it holds
     opened: set[int] = field(default_factory=set)  # calls that were asked to stand open
+    wanted: dict[int, set[int]] = field(default_factory=dict)  # by call: cells that were asked for, gap or not
     most_cells: dict[int, dict[int, dict[str, str]]] = field(default_factory=dict)  # by call and cell
     _most: dict[tuple[int, int], dict[int, dict[str, str]]] = field(default_factory=dict)
+    _gaps: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
     def most_of(self, call: int, cell: int) -> dict[int, dict[str, str]]:
         if (call, cell) not in self._most:
             self._most[call, cell] = self.outline.most(call, cell)
         return self._most[call, cell]
 
+    def gaps(self, call: int) -> list[tuple[int, int]]:
+        if call not in self._gaps:
+            self._gaps[call] = self.outline.gaps(call, self.wanted.get(call, ()))
+        return self._gaps[call]
+
+    def holds(self, call: int, cell: int) -> bool:
+        """Whether this cell of a call whose body is here is not in a gap."""
+        return not _is_in(cell, self.gaps(call))
+
+    def add_bodies(self, bodies: Iterable[int]) -> None:
+        """The cells of these calls, without those in gaps."""
+        rows = body_cells(self.outline, bodies)
+        for number in bodies:
+            for gap in self.gaps(number):
+                rows = rows.exclude(call_id=self.outline.calls[number].pk, number__range=gap)
+        self.add_cells(rows)
+        self.weigh(bodies)
+
     def weigh(self, calls: Iterable[int]) -> None:
-        """Find the slowest and costliest cells of those of these calls that have ended; all their cells are here."""
-        ended = {number for number in calls if self.outline.calls[number].ended}
+        """Find the slowest and costliest cells of those of these calls that have ended; all their cells are here.
+
+        A call with a gap is left out: which of its thousands took most would have to be asked of all.
+        """
+        ended = {number for number in calls if self.outline.calls[number].ended and not self.outline.gaps(number)}
         figures: dict[int, dict[int, dict[str, float | None]]] = {}
         for (call, number), cell in self.cells.items():
             if call in ended and cell.row.kind != Cell.Kind.PROBE:
@@ -513,6 +577,10 @@ class Tree:
             parent = self.cells.get((node.row.parent_number or 0, node.row.parent_cell or 0))
             if parent is not None and (not parent.is_crowd or node.row.number in self.listed):
                 parent.children.append(node)
+
+
+def _is_in(cell: int, gaps: Iterable[tuple[int, int]]) -> bool:
+    return any(first <= cell <= last for first, last in gaps)
 
 
 def body_cells(outline: Outline, bodies: Iterable[int]) -> Any:

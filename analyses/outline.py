@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from analyses.models import ENDED, Call
@@ -16,6 +17,7 @@ from analyses.models import ENDED, Call
 CROWD = 12  # a cell with more child calls than this shows a summary and a closed list
 SETTLED = 3  # among fewer siblings, the slowest or costliest is no news
 CLEARLY = 1.05  # times the next: less is no difference that anybody sees
+BLOCK = 50  # cells of a long call that come at once; a page holds its first block and its last two
 EAGER = 24  # calls up to this number stand on the page with their cells; the others' are fetched when unfolded
 
 _COLUMNS = (
@@ -244,6 +246,16 @@ class Outline:
     def body(self, number: int) -> str:
         """Where its cells stand."""
         return "" if number <= EAGER and self.scope(number) == "" else f"b{number}"
+
+    def gaps(self, number: int, wanted: Iterable[int] = ()) -> list[tuple[int, int]]:
+        """The cells of a long call that a page does not hold, unless they are wanted: first and last of each gap.
+
+        Frames know nothing of it: what is in a gap is over, and newcomers come after the last.
+        """
+        last = max(0, self.calls[number].turns - 1) // BLOCK
+        held = {0, last - 1, last, *(max(0, cell - 1) // BLOCK for cell in wanted)}
+        blocks = sorted(block for block in held if 0 <= block <= last)
+        return [(a * BLOCK + BLOCK + 1, b * BLOCK) for a, b in pairwise(blocks) if b > a + 1]
 
     def eager(self) -> Iterable[int]:
         """The calls whose cells every page holds."""

@@ -18,7 +18,7 @@ from analyses.answers import Answer, earlier_answers, shown_answer
 from analyses.endpoints import OFFLINE, OFFLINE_LABEL
 from analyses.inspector import search
 from analyses.models import Cell, FollowUp, Run, Status
-from analyses.nodes import CallNode, Texts, Tree, body_cells
+from analyses.nodes import CallNode, Texts, Tree
 from analyses.outline import Outline
 from analyses.timeline import Timeline
 from rlm.limits import Limits
@@ -209,15 +209,15 @@ def _limits(run: Run | FollowUp) -> Limits:
 def run_page_context(run: Run, query: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What `_run_body.html` needs. The run's seq was read before its rows: the page stands at it.
 
-    ``query`` names what is else fetched by a script: ``open``, a call to unfold; ``list``, as in 1.4.0, the child
-    calls of cell 1.4 after call 0; ``q``, words to search for.
+    ``query`` names what is else fetched by a script: ``open``, a call to unfold; ``at``, as in 1.4, a cell of a long call;
+    ``list``, as in 1.4.0, the child calls of cell 1.4 after call 0; ``q``, words to search for.
     """
     query = query or {}
     outline = Outline.of(run)
     texts: Texts = {} if run.ended else async_to_sync(live.read)(run.pk)
     tree = Tree(outline, texts)
     tree.follow_ups = list(run.follow_up_set.filter(born__lte=run.seq)) if run.follow_ups else []
-    scopes = _asked(tree, query.get("open", ""), query.get("list", ""))
+    scopes = _asked(tree, query.get("open", ""), query.get("list", ""), query.get("at", ""))
     fill(tree)
     root = tree.calls.get(1)
     words = query.get("q", "").strip()
@@ -237,8 +237,8 @@ def run_page_context(run: Run, query: Mapping[str, str] | None = None) -> dict[s
     }
 
 
-def _asked(tree: Tree, call: str, children: str) -> list[str]:
-    """Have the tree hold what an address names: a call that is folded elsewhere, a page of a crowd. Returns the scopes."""
+def _asked(tree: Tree, call: str, children: str, cell_at: str) -> list[str]:
+    """Have the tree hold what an address names: a call that is folded elsewhere, a page of a crowd, a cell. Returns the scopes."""
     outline = tree.outline
     lines: list[int] = []
     if re.fullmatch(r"\d{1,7}", call) and int(call) in outline.calls:
@@ -249,6 +249,15 @@ def _asked(tree: Tree, call: str, children: str) -> list[str]:
         way = outline.path(parent)
         tree.opened |= set(way)
         lines += way + [number for number in outline.children(parent, cell) if number > after][:LISTED]
+    if (found := re.fullmatch(r"(\d{1,7})\.(\d{1,9})", cell_at)) and int(found[1]) in outline.calls:
+        tree.wanted[int(found[1])] = {int(found[2])}
+        way = outline.path(int(found[1]))
+        tree.opened |= set(way)
+        lines += way
+    for number in lines:
+        entry = outline.calls[number]
+        if entry.parent is not None and entry.cell is not None:
+            tree.wanted.setdefault(entry.parent, set()).add(entry.cell)
     tree.listed = {number for number in lines if outline.scope(number)[:1] == "c"}
     tree.whole = {"", *(outline.body(number) for number in tree.opened)}
     return [f"c{number}" for number in sorted(tree.listed)] + sorted(tree.whole - {""})
@@ -258,34 +267,41 @@ def fill(tree: Tree) -> None:
     """Load what a whole page holds: the calls whose line stands on it, the cells of those that stand open."""
     outline = tree.outline
     bodies = {*outline.eager(), *tree.opened}
-    heads = {number for number in outline.calls if outline.scope(number) in tree.whole} | tree.listed
+    heads = {
+        number for number in outline.calls if outline.scope(number) in tree.whole and _shows(tree, number)
+    } | tree.listed
     tree.add_calls(bodies)
     tree.add_calls(heads - bodies, answers=False)
-    tree.add_cells(body_cells(outline, bodies))
-    tree.weigh(bodies)
+    tree.add_bodies(bodies)
     tree.nest()
+
+
+def _shows(tree: Tree, number: int) -> bool:
+    """Whether the cell that started a call is not in a gap."""
+    entry = tree.outline.calls[number]
+    return entry.parent is None or entry.cell is None or tree.holds(entry.parent, entry.cell)
 
 
 def now_cell(root: CallNode | None) -> Cell | None:
     return root.cells[-1].row if root and root.cells else None
 
 
-def part(run: Run, call: int, texts: Texts) -> CallNode | None:
-    """One call with its cells, for a page that unfolds it; None where there is no such call."""
+def part(run: Run, call: int, texts: Texts, wanted: int = 0) -> CallNode | None:
+    """One call with its cells, for a page that unfolds it or wants this cell of it; None where there is no such call."""
     outline = Outline.of(run)
     if call not in outline.calls:
         return None
-    tree = Tree(outline, texts, whole=(outline.body(call),))
+    tree = Tree(outline, texts, whole=())  # the bodies of its children are fetched in their turn
     tree.follow_ups = list(run.follow_up_set.filter(born__lte=run.seq)) if run.follow_ups else []
+    tree.wanted = {call: {wanted}} if wanted else {}
     tree.add_calls([call])
-    tree.add_cells(body_cells(outline, [call]))
-    tree.weigh([call])
-    tree.add_calls(_short_children(outline, call), answers=False)
+    tree.add_bodies([call])
+    tree.add_calls(_short_children(tree, call), answers=False)
     tree.nest()
     return tree.calls[call]
 
 
-def _short_children(outline: Outline, call: int) -> Iterable[int]:
-    for cell, numbers in outline.calls[call].children.items():
-        if not outline.is_crowd(call, cell):
+def _short_children(tree: Tree, call: int) -> Iterable[int]:
+    for cell, numbers in tree.outline.calls[call].children.items():
+        if tree.holds(call, cell) and not tree.outline.is_crowd(call, cell):
             yield from numbers

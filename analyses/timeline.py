@@ -14,6 +14,7 @@ from analyses.outline import Entry, Outline
 LANES = 8  # rows of bars for the child calls of a depth
 SINGLY = 300  # calls drawn one by one; more are drawn as how many were under way
 CELLS_SINGLY = 240  # cells of the calls of a depth; with more, each call is one bar
+ROOT_SINGLY = 400  # cells of the root; with more, what it did is drawn at so many moments as there are bins
 BINS = 240
 SLACK = 0.02  # seconds: a call that ended so shortly before another began is what that one waited for
 LANE, TOP = 10, 26  # pixels
@@ -71,7 +72,7 @@ class Timeline:
         known += [time for cell in cells for time in cell[:3] if time]
         span = max(0.1, max(known) - begin)
         critical = critical_path(outline)
-        bars = _root(cells, begin, span)
+        bars = _root(cells, begin, span) if len(cells) <= ROOT_SINGLY else _root_sampled(cells, begin, span)
         bands = [Band("call 1", 0)]
         y = TOP
         for depth, level in enumerate(levels, 1):
@@ -128,6 +129,34 @@ def _root(cells: list[tuple[Any, ...]], begin: float, span: float) -> list[Bar]:
             else:
                 bars.append(_bar("v-fail" if status == "error" else "v-exec", written, over - written, scale, 5, 8, to))
                 bars.append(_bar("v-crit", written, over - written, scale, 17, 1.5))
+    return bars
+
+
+def _root_sampled(cells: list[tuple[Any, ...]], begin: float, span: float) -> list[Bar]:
+    """What the root did in the middle of each bin; a bin in which a cell failed is that cell's."""
+    step = span / BINS
+    failed: dict[int, int] = {}
+    for _, _, ended, _, _, status, number in cells:
+        if status == "error" and ended:
+            failed.setdefault(min(BINS - 1, max(0, int((ended - begin) / step))), number)
+    bars = []
+    at = 0
+    for n in range(BINS):
+        if n in failed:
+            bars.append(_bar("v-fail", n * step, step, 100 / span, 5, 8, f"cell-1-{failed[n]}"))
+            continue
+        moment = begin + (n + 0.5) * step
+        while at + 1 < len(cells) and cells[at + 1][0] <= moment:
+            at += 1
+        started, replied, ended, seconds, waited, status, number = cells[at]
+        if not started <= moment < (ended or begin + span):
+            continue
+        css, y, height = "v-exec", 5, 8
+        if replied is None or moment < replied:
+            css, y, height = "v-model", 2, 14
+        elif waited > 0.5 * max(seconds, 0.001) or status == "waiting":
+            css, y, height = "v-wait", 8, 2
+        bars.append(_bar(css, n * step, step, 100 / span, y, height, f"cell-1-{number}"))
     return bars
 
 

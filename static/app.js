@@ -235,16 +235,26 @@ async function until(there) {
   return null;
 }
 
+// A cell of a long call that the page left out: the block around it is fetched into the gap.
+async function fill(call, cell) {
+  const there = () => document.getElementById(`cell-${call}-${cell}`);
+  const gap = $$(`#call-${call}-cells > [data-first]`).find(({ dataset }) => Number(dataset.first) <= cell && cell <= Number(dataset.last));
+  if (there() || !gap) return;
+  htmx.ajax("GET", `c/${call}/cells?first=${gap.dataset.first}&last=${gap.dataset.last}&at=${cell}`, { target: gap, swap: "outerHTML" });
+  await until(there);
+}
+
 async function reveal() {
   const earlier = /^#answer-\d+$/.test(location.hash) && $(`${location.hash} > details`);
   if (earlier) { earlier.open = true; earlier.scrollIntoView({ block: "center" }); }
-  const id = location.hash.slice(1), found = /^(?:call|cell)-(\d+)/.exec(id);
+  const id = location.hash.slice(1), found = /^(?:call|cell)-(\d+)(?:-(\d+))?/.exec(id);
   if (!tree || !found) return;
   const there = () => document.getElementById(id) ?? document.getElementById(id.replace(/-L\d+$/, "")); // a line may be past what is shown
   if (!there()) {
     const answer = await fetch(`c/${found[1]}/path`).catch(() => null);
     if (!answer?.ok) return;
     for (const step of await answer.json()) {
+      if (step.cell) await fill(step.from, step.cell);
       let node = document.getElementById(`call-${step.call}`);
       if (!node && step.crowd) {
         const cell = `${step.from}-${step.cell}`;
@@ -256,6 +266,7 @@ async function reveal() {
       fold(node, true);
       await until(() => $(":scope > .call-body > .cells", node));
     }
+    if (found[2]) await fill(found[1], Number(found[2]));
   }
   const target = there(), node = target?.closest(ITEM);
   if (!node) return;

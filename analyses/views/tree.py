@@ -41,13 +41,21 @@ def _texts(run: Run) -> Texts:
     return {} if run.ended else async_to_sync(live.read)(run.pk)
 
 
+def _number(request: HttpRequest, name: str) -> int:
+    given = request.GET.get(name, "")
+    return int(given) if re.fullmatch(r"\d{1,9}", given) else 0
+
+
 @require_safe
 def call_cells(request: HttpRequest, call: int, **where: str) -> HttpResponse:
-    """The body of a call that is not on the page from the start."""
+    """The body of a call that is not on the page from the start. ``first``, ``last``: what fills this gap of a long call, around ``at``."""
     run = watched_run(request, **where)
-    node = part(run, call, _texts(run))
+    first, last = (_number(request, name) for name in ("first", "last"))
+    node = part(run, call, _texts(run), wanted=max(first, min(_number(request, "at"), last)))
     if node is None:
         raise Http404
+    if last:
+        return render(request, "analyses/_call_items.html", {"items": node.items_between(first, last)})
     return render(request, "analyses/_call_part.html", {"call": node, "scopes": [node.body_scope], "seq": run.seq})
 
 
@@ -59,8 +67,7 @@ def cell_children(request: HttpRequest, call: int, cell: int, **where: str) -> H
     if call not in outline.calls:
         raise Http404
     show = request.GET.get("show", "")
-    after = request.GET.get("after", "0")
-    start = int(after) if re.fullmatch(r"\d{1,9}", after) else 0
+    start = _number(request, "after")
     numbers = _chosen(outline, call, cell, show) if show else [n for n in outline.children(call, cell) if n > start]
     tree = Tree(outline)
     tree.add_calls(numbers[:LISTED], answers=False)
