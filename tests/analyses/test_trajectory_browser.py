@@ -10,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
+from playwright.sync_api import Route, expect
 
 from analyses.models import Cell, Run
 from analyses.trajectory import html
@@ -91,3 +92,46 @@ def test_import_page_has_no_fault_that_axe_finds() -> None:
             assert found.violations_count == 0, found.generate_report()
             assert complaints == []
             page.close()
+
+
+def test_import_form_says_how_much_is_sent_and_can_be_stopped() -> None:
+    user = make_user()
+    address = reverse("run-import", args=[make_workspace(user).slug])
+    client = Client()
+    client.force_login(user)
+    form = client.get(address)
+    log = {"name": "a.jsonl", "mimeType": "application/json", "buffer": b"{}\n" * 100_000}
+    posted: list[str] = []
+    with chromium() as browser:
+        page = browser.new_page()
+        complaints = serve(page, lambda asked: (form.content.decode(), headers_of(form)))
+
+        def answer(route: Route) -> None:
+            if route.request.method != "POST":
+                return route.fallback()
+            posted.append("")
+            if len(posted) == 1:
+                return None  # it is on its way until somebody stops it
+            if len(posted) == 2:
+                return route.fulfill(
+                    status=413, body="<main><h1>Too much</h1><p>It is too large. Send less.</p></main>"
+                )
+            return route.fulfill(status=200, body="there")
+
+        page.route(f"**{address}", answer)
+        page.goto(f"{SITE}{address}")
+        page.locator("#logs").set_input_files([log])  # type: ignore[list-item]
+        sending = page.locator("[data-sending]")
+        expect(sending).to_be_hidden()
+        page.get_by_role("button", name="Import").click()
+        expect(sending.get_by_role("progressbar")).to_be_visible()
+        expect(page.get_by_role("button", name="Import")).to_be_disabled()
+        page.get_by_role("button", name="Stop").click()
+        expect(sending.get_by_role("status")).to_have_text("Stopped. Nothing was imported.")
+        expect(sending.get_by_role("progressbar")).to_be_hidden()
+        page.get_by_role("button", name="Import").click()
+        expect(sending.get_by_role("status")).to_have_text("It is too large. Send less.")
+        with page.expect_navigation():
+            page.get_by_role("button", name="Import").click()
+        assert posted == [""] * 3
+        assert all("413" in said for said in complaints), complaints
