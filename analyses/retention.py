@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db.models import Q
-from django.db.models.functions import Coalesce, Greatest
+from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils import timezone
 
 from analyses.deletion import UnderWay, delete_run
@@ -29,7 +29,7 @@ def due(workspace: Workspace) -> Any:
     runs = Run.objects.filter(workspace=workspace, status__in=ENDED, kept=False)
     if workspace.runs_then == Workspace.RunsThen.KEEP:
         return runs.none()
-    before = timezone.now() - timedelta(days=workspace.runs_days)
+    before = Now() - timedelta(days=workspace.runs_days)  # not by the clock of whoever deletes
     ended = Coalesce("finished_at", "created_at")
     # A log that came in yesterday is not old because the run in it is.
     since = Greatest(ended, Coalesce("imported_at", ended), Coalesce("restored_at", ended))

@@ -27,9 +27,9 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 from redis.exceptions import RedisError
 
-from analyses import deletion, ingest, live, outage, retention
+from analyses import deletion, ingest, jobs, live, outage, retention
 from analyses.execution import Clients, execute
-from analyses.leases import KEEPER, Lease, Watch, claim, claim_orphan, expiry
+from analyses.leases import KEEPER, Lease, Watch, claim, claim_orphan, expiry, sweep_seconds, under_way
 from analyses.models import Run, Status
 from analyses.recorder import Writer, close_rows
 from analyses.trajectory import intake
@@ -44,7 +44,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LOOK_SECONDS = 0.5  # between two looks at stop requests
-SWEEP_SECONDS = 10.0
 SHUT_DOWN_SECONDS = 3.3  # for all of it: the supervisor kills after 4
 WORKER_KEY = "rlmweb:worker:{host}:{pid}"
 MOST_ATTEMPTS = 3  # to take a run up again with nothing new recorded between; then it has failed
@@ -88,9 +87,7 @@ class Worker:
         self._clients = Clients()
         self._warmth = Warmth()
         self._tidier: threading.Thread | None = None
-        # A lease is short in tests alone: then there is less to wait for, too.
-        self._sweep_seconds = min(SWEEP_SECONDS, settings.LEASE_SECONDS / 2)
-        self._watch = Watch(self._sweep_seconds)
+        self._watch = Watch()
         self._probing: concurrent.futures.Future[None] | None = None
         self._next_probe = 0.0
         self._next_word = 0.0  # when to say again that this worker lives
@@ -132,6 +129,8 @@ class Worker:
         end = time.monotonic() + SHUT_DOWN_SECONDS
         with contextlib.suppress(DatabaseError):
             self._warmth.close()  # the jails end with their pool
+            if self._serving:
+                jobs.give_back()
 
         def left(least: float) -> float:
             return max(least, end - time.monotonic())
@@ -243,7 +242,7 @@ class Worker:
                 self._look()
                 self._look_at_warm()
                 if self._serving and now >= next_sweep:
-                    next_sweep = now + self._sweep_seconds
+                    next_sweep = now + sweep_seconds()
                     self._sweep()
             except DatabaseError as error:
                 outage.DATABASE.met(error)
@@ -386,7 +385,7 @@ class Worker:
     def _take_up_orphans(self) -> None:
         with self._lock:
             ours = set(self._held)
-        leases = {lease.run_id: lease for lease in self._watch.lapsed(but=ours)}
+        leases = {lease.pk: lease for lease in self._watch.lapsed(but=ours)}
         for run in Run.objects.filter(pk__in=leases):
             if run.stop_requested_at is not None:
                 self._close(run, leases[run.pk], Status.STOPPED, STOPPED)
@@ -399,7 +398,7 @@ class Worker:
         """End a run that nobody executes, with every row of it."""
         token = secrets.token_hex(16)
         # Take the lease first: of two workers that sweep at once one wins.
-        if lease.unchanged().update(lease_token=token, lease_expires_at=expiry()):
+        if lease.unchanged(under_way()).update(lease_token=token, lease_expires_at=expiry()):
             close_rows(run, status, reason, token)
 
     def _say_alive(self, now: float) -> None:

@@ -31,6 +31,7 @@ PIECE_MOST = 1 << 20  # bytes of a frame's text
 READY_SECONDS = 60.0
 EXIT_SECONDS = 5.0
 END_SECONDS = 0.5
+LOOK_SECONDS = 0.2  # between two looks whether a reading is still wanted
 JAIL_MEMORY_MB = 4096  # of all files that are read at once
 
 _probed: dict[tuple[str, Path], dict[str, bool]] = {}  # what each kind of jail held, in this process
@@ -112,7 +113,7 @@ class Extraction:
 
     def probe(self) -> dict[str, bool]:
         """Name of each attempt to get out, tried as a file would be read → whether the jail held."""
-        done = self._run({"kind": "attempt", "code": CELL}, None, ExtractLimits(seconds=30), lambda text: None, None)
+        done = self._run({"kind": "attempt", "code": CELL}, None, ExtractLimits(seconds=30), lambda text: None)
         found = done.get("found")
         if not isinstance(found, dict) or not found:
             raise SandboxUnavailable("the jail that reads files did not run its self-test")
@@ -125,13 +126,14 @@ class Extraction:
         on_text: Callable[[str], None],
         on_page: Callable[[int, int], None] | None = None,
         limits: ExtractLimits = ExtractLimits(),  # noqa: B008 (frozen)
+        look: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
         """Have a file read. Its text goes to `on_text` as it comes; a page's number and their count before its text.
 
-        Returns what the file says of itself. Raises Unreadable for the file, SandboxError where the jail is gone.
-        What a callback raises ends the reading.
+        `look` is called several times a second meanwhile. Returns what the file says of itself. Raises Unreadable for the
+        file, SandboxError where the jail is gone. What a callback raises ends the reading.
         """
-        return self._run({"kind": kind}, file, limits, on_text, on_page)
+        return self._run({"kind": kind}, file, limits, on_text, on_page, look)
 
     def _run(
         self,
@@ -139,12 +141,13 @@ class Extraction:
         file: Memory | None,
         limits: ExtractLimits,
         on_text: Callable[[str], None],
-        on_page: Callable[[int, int], None] | None,
+        on_page: Callable[[int, int], None] | None = None,
+        look: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
         ours, theirs = socket.socketpair()
         with ours:
             number = self._spawn(theirs, file, limits)
-            stream = _Stream(ours, limits)
+            stream = _Stream(ours, limits, look or (lambda: None))
             ended = False
             try:
                 ours.sendall(json.dumps(order).encode())
@@ -281,8 +284,8 @@ class _Ended(Exception):
 class _Stream:
     """Frames of a reader, while it has time. Lengths are checked before anything is read."""
 
-    def __init__(self, sock: socket.socket, limits: ExtractLimits) -> None:
-        self._socket, self._limits = sock, limits
+    def __init__(self, sock: socket.socket, limits: ExtractLimits, look: Callable[[], None]) -> None:
+        self._socket, self._limits, self._look = sock, limits, look
         self._end = time.monotonic() + limits.seconds
         self._deadline = 0.0
         self._buffer = bytearray()
@@ -303,9 +306,12 @@ class _Stream:
 
     def _fill(self, size: int) -> None:
         while len(self._buffer) < size:
+            self._look()
             left = self._deadline - time.monotonic()
-            if left <= 0 or not _wait(self._socket, left):
+            if left <= 0:
                 raise Unreadable("time")
+            if not _wait(self._socket, min(left, LOOK_SECONDS)):
+                continue
             piece = self._socket.recv(1 << 18)
             if not piece:
                 raise _Ended

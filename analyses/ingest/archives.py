@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -41,11 +41,13 @@ class Entry:
 class Meter:
     """Counts what an archive and the archives in it unpack to, and ends it when that is too much."""
 
-    def __init__(self, limits: UploadLimits, packed: int, room: int) -> None:
+    def __init__(self, limits: UploadLimits, packed: int, room: int, look: Callable[[], None] = lambda: None) -> None:
         self.limits, self.packed, self.room = limits, max(1, packed), room
+        self.look = look  # called often, and ends the reading by what it raises
         self.unpacked = 0
 
     def add(self, size: int) -> None:
+        self.look()
         self.unpacked += size
         self.check(self.unpacked)
 
@@ -197,6 +199,7 @@ def _mbox(source: Path, meter: Meter) -> Iterator[Entry]:
         at, may_begin = 0, True
         while line := file.readline(1 << 16):
             if may_begin and FROM_LINE.match(line, 0, 300):
+                meter.look()
                 found.append((at, at + len(line)))
                 _count(len(found), meter.limits)
             at += len(line)

@@ -17,6 +17,7 @@ from analyses import blobs
 from analyses.ingest import jailed, meta, transcripts
 from analyses.ingest.decode import Decoding, magic, pieces, sniff
 from analyses.ingest.limits import Refused, UploadLimits, megabytes
+from analyses.ingest.reading import Watched
 from sandbox.memory import Memory
 
 EXTENSIONS = {
@@ -67,12 +68,21 @@ def format_of(name: str) -> str:
 
 
 def extract(
-    source: Path, name: str, sha: str = "", *, reader: jailed.Reader | None = None, on_page: jailed.OnPage | None = None
+    source: Path,
+    name: str,
+    sha: str = "",
+    *,
+    reader: jailed.Reader | None = None,
+    on_page: jailed.OnPage | None = None,
+    look: Callable[[], None] | None = None,
 ) -> Extracted:
     """Take the text out of a file. `sha`: its blob's name, kept as the text's where the bytes are that text already.
 
     `reader`: the jail for files that need one; without it they get one of their own. `on_page` hears how far it is.
+    `look` is called often, and ends the reading by what it raises.
     """
+    if look:
+        source = Watched.at(source, look)
     form = format_of(name)
     with source.open("rb") as file:
         head = file.read(1024)
@@ -88,8 +98,8 @@ def extract(
         return EXTRACTORS[real](source, name, sha, real)
     if reader is None:
         with jailed.Reader(UploadLimits.from_settings()) as own:
-            return _jailed(source, name, form, real, head, own, on_page)
-    return _jailed(source, name, form, real, head, reader, on_page)
+            return _jailed(source, name, form, real, head, own, on_page, look)
+    return _jailed(source, name, form, real, head, reader, on_page, look)
 
 
 def recognised(source: Path, head: bytes, form: str) -> str:
@@ -219,7 +229,14 @@ DECLARED = re.compile(
 
 
 def _jailed(
-    source: Path, name: str, promised: str, form: str, head: bytes, reader: jailed.Reader, on_page: jailed.OnPage | None
+    source: Path,
+    name: str,
+    promised: str,
+    form: str,
+    head: bytes,
+    reader: jailed.Reader,
+    on_page: jailed.OnPage | None,
+    look: Callable[[], None] | None,
 ) -> Extracted:
     """A file that is no plain text, by way of a jail; the file itself stays the original."""
     notes: list[str] = []
@@ -243,7 +260,7 @@ def _jailed(
             if on_page:
                 on_page(number, of)
 
-        found = reader.read(form, file, taking.text, page)
+        found = reader.read(form, file, taking.text, page, look)
         if not taking.characters:
             raise Refused("It holds no text.")
         text, size = blob.commit(), blob.size

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -48,21 +49,37 @@ WHY = {
 }
 
 
+class JailBroke(Refused):
+    """The jail ended under the file: it may have been another one's doing."""
+
+    def __init__(self) -> None:
+        super().__init__("The jail in which it was read broke down. Try again.", may_retry=True)
+
+
 class Reader:
-    """The jail of one upload, started when the first file needs it."""
+    """The jail of one upload, started when the first file needs it. Threads may read several files at once."""
 
     def __init__(self, limits: UploadLimits) -> None:
         self.limits = limits
         self._jail: Extraction | None = None
+        self._starting = threading.Lock()
 
     def read(
-        self, form: str, file: Memory, on_text: Callable[[str], None], on_page: OnPage | None = None
+        self,
+        form: str,
+        file: Memory,
+        on_text: Callable[[str], None],
+        on_page: OnPage | None = None,
+        look: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
-        """What the file says of itself; its text goes to `on_text`. Raises Refused with a reason for a person."""
+        """What the file says of itself; its text goes to `on_text`. Raises Refused with a reason for a person.
+
+        `look` is called often, and ends the reading by what it raises.
+        """
         room = max(self.limits.ratio_from, file.size * self.limits.ratio)
         limits = ExtractLimits(seconds=self.limits.seconds, text_bytes=min(self.limits.bytes, room))
         try:
-            return self._running().read(form, file, on_text, on_page, limits)
+            return self._running().read(form, file, on_text, on_page, limits, look)
         except Unreadable as error:
             log.info("a file (%s) was not read: %s %s", form, error.why, error.detail)
             if error.why == "time":
@@ -80,17 +97,21 @@ class Reader:
             ) from None
         except SandboxError as error:
             log.warning("the jail of an upload broke: %s", error)
-            self.close()
-            raise Refused("The jail in which it was read broke down. Try again.", may_retry=True) from None
+            raise JailBroke from None
 
     def _running(self) -> Extraction:
-        if self._jail is None or not self._jail.alive:
-            self.close()
-            base = Path(settings.SANDBOX_PREFIX) if settings.SANDBOX_PREFIX else None
-            self._jail = Extraction.start(settings.SANDBOX_BACKEND, base)
-        return self._jail
+        with self._starting:
+            if self._jail is None or not self._jail.alive:
+                self._close()
+                base = Path(settings.SANDBOX_PREFIX) if settings.SANDBOX_PREFIX else None
+                self._jail = Extraction.start(settings.SANDBOX_BACKEND, base)
+            return self._jail
 
     def close(self) -> None:
+        with self._starting:
+            self._close()
+
+    def _close(self) -> None:
         jail, self._jail = self._jail, None
         if jail is not None:
             jail.close()

@@ -6,9 +6,11 @@ import datetime
 from collections.abc import Iterable
 
 from django.db import models
-from django.utils import timezone
+from django.db.models import ExpressionWrapper, Q
+from django.db.models.functions import Now
 
 from analyses import blobs, search
+from analyses.leases import Still
 from analyses.models import (
     Call,
     Cell,
@@ -23,6 +25,7 @@ from analyses.models import (
 )  # fmt: skip
 
 GRACE = 600  # seconds: what was put or let go of more recently stays, for somebody may be about to name it
+NOTED_MOST = 20_000  # that are watched at once
 
 NAMED_BY: tuple[tuple[type[models.Model], tuple[str, ...]], ...] = (
     (Document, ("original", "marks")),
@@ -66,10 +69,17 @@ def of_runs(runs: models.QuerySet[Run]) -> set[str]:
     return shas - {""}
 
 
+_resting = Still()
+
+
 def sweep(*, grace: float = GRACE, most: int = 200) -> int:
-    """Delete loose blobs whose time has come; return how many."""
-    before = timezone.now() - datetime.timedelta(seconds=grace)
-    rows = {row.sha: row.pk for row in LooseBlob.objects.filter(since__lte=before).order_by("since")[:most]}
+    """Delete loose blobs whose time has come, as this process has seen it pass; return how many."""
+    over = ExpressionWrapper(Q(since__lt=Now() - datetime.timedelta(seconds=grace)), output_field=models.BooleanField())
+    noted = LooseBlob.objects.annotate(over=over).order_by("pk").values_list("pk", "sha", "over")[:NOTED_MOST]
+    # As with leases: dates by some clock only shorten the wait.
+    seconds = _resting.seconds(noted)
+    due = [(sha, pk) for (pk, sha, is_over), waited in seconds.items() if waited >= grace / (2 if is_over else 1)]
+    rows = dict(due[:most])
     if not rows:
         return 0
     gone, young = remove(list(rows), grace=grace)

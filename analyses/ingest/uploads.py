@@ -10,38 +10,46 @@ import datetime
 import errno
 import logging
 import re
-import secrets
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent import futures
 from pathlib import PurePosixPath
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from celery import current_app
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
-from django.db.models import Q, Sum
+from django.db import DatabaseError, transaction
+from django.db.models import Count, Max, Q, Sum
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from analyses import blobs, search, tus
 from analyses.ingest import archives, loose, versions
-from analyses.ingest.formats import ARCHIVES, Extracted, extract, format_of
-from analyses.ingest.jailed import Reader
+from analyses.ingest.formats import ARCHIVES, EXTRACTORS, Extracted, extract, format_of
+from analyses.ingest.jailed import JailBroke, Reader
 from analyses.ingest.limits import Refused, UploadLimits, megabytes
 from analyses.ingest.meta import shortened
+from analyses.ingest.reading import SEATS, Reading, Stopped
+from analyses.jobs import Hold, Jobs, LeaseLost
+from analyses.leases import Still
 from analyses.models import SETTLED, Corpus, CorpusVersion, Document, Upload, UploadFile
 
 log = logging.getLogger(__name__)
 
 State = UploadFile.State
-LEASE = 30  # seconds
+LOOK_SECONDS = 0.25  # between two looks at what was cancelled, while files are read
 TELL_SECONDS = 1.0  # between two words about how far a document is
 NAME_MOST = 500
 FORGOTTEN = 24 * 3600  # seconds after which an upload that nobody goes on with is closed
 ARCHIVE_FORMATS = frozenset(ARCHIVES.values())
 # What may come between two looks at the rows: a batch of members of an archive.
 BATCH = 50
+CANCELLED = "Cancelled while it was being read."
+# The columns of a row that reading its file fills.
+FILLED = (
+    "state", "reason", "may_retry", "blob", "text", "marks", "title", "format", "encoding", "meta", "document_chars",
+    "document_bytes", "settled_at",
+)  # fmt: skip
 
 
 # — what a request does —
@@ -150,11 +158,13 @@ def unpacked(upload: Upload) -> bool:
 
 
 def cancel(upload: Upload) -> None:
-    """Take no more of it: what is not settled is skipped, what is ready stays."""
+    """Take no more of it: what is not settled is skipped, what is ready stays. Whoever reads a file of it stops at once."""
     now = timezone.now()
-    rows = upload.files.filter(state__in=[State.UPLOADING, State.QUEUED])
+    rows = upload.files.filter(state__in=[State.UPLOADING, State.QUEUED, State.EXTRACTING])
     blobs_of = list(rows.values_list("blob", flat=True))
-    rows.update(state=State.SKIPPED, reason="Cancelled before it was taken in.", blob="", settled_at=now)
+    skipped = {"state": State.SKIPPED, "blob": "", "settled_at": now}
+    rows.filter(state=State.EXTRACTING).update(reason=CANCELLED, **skipped)
+    rows.update(reason="Cancelled before it was taken in.", **skipped)
     loose.let_go(blobs_of)
     close(upload)
 
@@ -193,64 +203,11 @@ def trouble(error: OSError) -> str:
 # — what a worker does —
 
 
-class LeaseLost(Exception):
-    """Another worker has taken the upload: stop writing."""
-
-
-class Lease:
-    """The right to work on an upload, renewed by a thread while it is held. Falsy if somebody else holds it."""
-
-    model: Any = Upload
-
-    def __init__(self, upload_id: int) -> None:
-        self.upload_id, self.token = upload_id, secrets.token_hex(16)
-        self._end = threading.Event()
-        self.held = False
-
-    def __enter__(self) -> Self:
-        now = timezone.now()
-        free = Q(lease_expires_at=None) | Q(lease_expires_at__lt=now)
-        unfinished = self.model.objects.filter(free, pk=self.upload_id, finished_at=None)
-        self.held = bool(
-            unfinished.update(lease_token=self.token, lease_expires_at=now + datetime.timedelta(seconds=LEASE))
-        )
-        if self.held:
-            threading.Thread(target=self._renew, name=f"lease-upload-{self.upload_id}", daemon=True).start()
-        return self
-
-    def _mine(self) -> Any:
-        return self.model.objects.filter(pk=self.upload_id, lease_token=self.token)
-
-    def _renew(self) -> None:
-        try:
-            while not self._end.wait(LEASE / 3):
-                try:
-                    until = timezone.now() + datetime.timedelta(seconds=LEASE)
-                    if not self._mine().update(lease_expires_at=until):
-                        self.held = False
-                        return
-                except DatabaseError as error:
-                    log.warning("the lease of upload %s was not renewed: %s", self.upload_id, error)
-        finally:
-            connection.close()
-
-    def check(self) -> None:
-        if not self.held:
-            raise LeaseLost
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end.set()
-        if self.held:
-            self._mine().update(lease_token="", lease_expires_at=None)
-
-
 def process(upload_id: int) -> None:
     """Take in what is queued of an upload and, once all is settled, make its version. Safe to call any number of times."""
     # Once more after letting go: what arrived while the lease was held woke nobody.
     for _ in range(1000):
-        with Lease(upload_id) as lease:
+        with Hold(Upload, upload_id) as lease:
             if not lease.held:
                 return
             try:
@@ -279,25 +236,31 @@ def waiting() -> Any:
 
 
 class Intake:
-    """One worker's work on one upload."""
+    """One worker's work on one upload. All rows are written by the thread that runs it."""
 
-    def __init__(self, upload: Upload, lease: Lease) -> None:
+    def __init__(self, upload: Upload, lease: Hold) -> None:
         self.upload, self.lease = upload, lease
         self.limits = UploadLimits.of(upload.workspace)
         self.known: dict[str, str] = {}  # sha of original bytes → what it is called
         self.reader = Reader(self.limits)
+        self.readings: list[Reading] = []  # under way on threads
+        self.begun: set[int] = set()  # files that their rows say are being read
+        self.cancelled: set[int] = set()  # of those: they are not to be read any more
+        self._looked = time.monotonic()
         ready = upload.files.filter(state=State.READY).exclude(text="")
         self.characters: int = ready.aggregate(all=Sum("document_chars"))["all"] or 0
 
     def run(self) -> None:
         with self.reader:
-            self._run()
+            try:
+                self._run()
+            finally:
+                self._give_up(self.readings)
 
     def _run(self) -> None:
         self._undo_half()
         self._learn()
-        while row := self.upload.files.filter(state=State.QUEUED, archive=None).order_by("position").first():
-            self.lease.check()
+        while row := self._next():
             self._take(row)
         self.upload.refresh_from_db(fields=["closed_at"])
         if self.upload.closed_at and not self.upload.files.exclude(state__in=SETTLED).exists():
@@ -311,14 +274,36 @@ class Intake:
                 log.exception("upload %s could not be packed", self.upload.pk)
                 self._stuck(error)
 
+    def _next(self) -> UploadFile | None:
+        """The next file to begin with; None once there is none, and all that were begun have ended."""
+        while True:
+            self._look()
+            row = self.upload.files.filter(state=State.QUEUED, archive=None).order_by("position").first()
+            if row is not None or not self.readings:
+                return row
+            self._wait()
+
     def _undo_half(self) -> None:
         """What a worker that died had begun, is begun again; three such ends are blamed on the file."""
-        for row in self.upload.files.filter(state=State.EXTRACTING):
-            self._forget_members(row)
-            if row.attempts >= 3:
-                self._settle(row, State.FAILED, "The worker died three times while reading it.", may_retry=True)
-            else:
-                UploadFile.objects.filter(pk=row.pk).update(state=State.QUEUED)
+        with self.lease.writing():
+            for row in self.upload.files.filter(state=State.EXTRACTING, archive=None):
+                self._forget_members(row)
+                if row.attempts >= 3:
+                    row.state, row.may_retry, row.settled_at = State.FAILED, True, timezone.now()
+                    row.reason = "The worker died three times while reading it."
+                else:
+                    row.state, row.reason = State.QUEUED, ""
+                row.save()
+        self._skip_inner()
+
+    def _skip_inner(self) -> None:
+        """Archives in an archive that was cancelled, or its worker gone, just before their rows were written."""
+        with self.lease.writing():
+            rows = self.upload.files.filter(state=State.EXTRACTING).exclude(archive=None)
+            rows = rows.exclude(archive__state=State.EXTRACTING)
+            loose.let_go(list(rows.values_list("blob", flat=True)))
+            while rows.update(state=State.SKIPPED, reason=CANCELLED, blob="", settled_at=timezone.now()):
+                pass  # and those in them
 
     def _forget_members(self, row: UploadFile) -> None:
         members = UploadFile.objects.filter(Q(archive=row) | Q(archive__archive=row), upload=self.upload)
@@ -336,47 +321,157 @@ class Intake:
         for sha, name in self.upload.files.filter(state=State.READY).exclude(blob="").values_list("blob", "name"):
             self.known.setdefault(sha, name)
 
+    # — looking around —
+
+    def _look(self) -> None:
+        """Called often: keep the lease, see what was cancelled, say how far the others are."""
+        self.lease.check()
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        self.lease.keep()
+        going_on = UploadFile.objects.filter(pk__in=self.begun, state=State.EXTRACTING).values_list("pk", flat=True)
+        self.cancelled |= self.begun - set(going_on)
+        for reading in self.readings:
+            if reading.top in self.cancelled:
+                reading.stop()
+            else:
+                self._tell(reading, now)
+
+    def _look_for(self, top: int) -> None:
+        """The same for what is read on this thread."""
+        self._look()
+        if top in self.cancelled:
+            raise Stopped
+
+    def _tell(self, reading: Reading, now: float) -> None:
+        """Say in the ledger how far a long document is; a member of an archive has no row yet, so its archive's says it."""
+        row, page = reading.row, reading.page
+        shown = row if row.pk else row.archive
+        if page is None or shown is None or now - reading.told < TELL_SECONDS:
+            return
+        reading.told = now
+        where = f"age {page[0]:,} of {page[1]:,}."
+        words = f"P{where}" if row.pk else f"{PurePosixPath(row.name).name}: p{where}"
+        with self.lease.writing():
+            UploadFile.objects.filter(pk=shown.pk, state=State.EXTRACTING).update(reason=words)
+
+    # — files —
+
     def _take(self, row: UploadFile) -> None:
+        suspect = row.attempts > 0  # a worker died while it was read: nothing else is read beside it
+        if suspect:
+            self._await(self.readings)
+        if not self._begin(row):
+            return
+        if format_of(row.name) in ARCHIVE_FORMATS:
+            try:
+                self._open(row)
+            except (LeaseLost, DatabaseError):
+                raise
+            except Exception as error:  # noqa: BLE001 — one bad file never holds up the others
+                self._fail(row, error)
+            self._settle(row)
+        else:
+            self._read(row, row.pk, self._settle)
+        if suspect:
+            self._await(self.readings)
+
+    def _begin(self, row: UploadFile) -> bool:
+        """Say that it is being read; False where it was cancelled meanwhile."""
         row.attempts += 1
         row.state = State.EXTRACTING
-        row.save(update_fields=["attempts", "state"])
-        try:
-            if format_of(row.name) in ARCHIVE_FORMATS:
-                self._open(row)
-            else:
-                self._read(row)
-                row.save()
-        except LeaseLost:
-            raise
-        except Refused as refused:
-            self._refuse(row, refused)
-            row.save()
-        except Exception as error:  # noqa: BLE001 — one bad file never holds up the others
-            log.exception("upload %s: %s", self.upload.pk, row.name)
-            said = (
-                trouble(error)
-                if isinstance(error, OSError)
-                else "Reading it failed in a way nobody foresaw; it is in the server’s log."
-            )
-            self._settle(row, State.FAILED, said, may_retry=True)
-        self._drop_bytes(row)
+        with self.lease.writing():
+            queued = UploadFile.objects.filter(pk=row.pk, state=State.QUEUED)
+            if not queued.update(attempts=row.attempts, state=row.state):
+                return False
+        self.cancelled.discard(row.pk)
+        self.begun.add(row.pk)
+        return True
 
-    def _read(self, row: UploadFile) -> None:
-        """Take the text out of one file; the row is filled, not saved."""
+    def _read(self, row: UploadFile, top: int, settle: Callable[[UploadFile], None]) -> None:
+        """Have the text taken out of one file: at once, or beside others where that is another process's work."""
+        while row.blob in {reading.row.blob for reading in self.readings}:
+            self._wait()  # it may be the same as that one
         if before := self.known.get(row.blob):
             row.state, row.reason = State.DUPLICATE, f"Same bytes as {before}. Kept once."
-            row.format = format_of(row.name)
-        else:
-            found = extract(blobs.path(row.blob), row.name, row.blob, reader=self.reader, on_page=self._telling(row))
+            row.format, row.settled_at = format_of(row.name), timezone.now()
+            settle(row)
+            return
+        reading = Reading(row, top, settle)
+        if format_of(row.name) in EXTRACTORS:
+            reading.run(lambda: self._extracted(row, look=lambda: self._look_for(top)))
+            self._ended(reading)
+            return
+        while len(self.readings) >= SEATS:
+            self._wait()
+
+        def look() -> None:
+            reading.check()
+            self.lease.check()
+
+        self.readings.append(reading)
+        reading.start(lambda: self._extracted(row, look=look, on_page=reading.heard))
+
+    def _extracted(self, row: UploadFile, **how: Any) -> Extracted:
+        """On any thread: touches no rows."""
+        source = blobs.path(row.blob)
+        try:
+            return extract(source, row.name, row.blob, reader=self.reader, **how)
+        except JailBroke:  # by this file or by one beside it: once more, in a jail of its own
+            with Reader(self.limits) as own:
+                return extract(source, row.name, row.blob, reader=own, **how)
+
+    def _wait(self) -> None:
+        """Until one of the readings has ended, but not for long: there is more to look at."""
+        ended = futures.wait((reading.future for reading in self.readings), LOOK_SECONDS, futures.FIRST_COMPLETED).done
+        self._look()
+        for reading in [reading for reading in self.readings if reading.future in ended]:
+            self.readings.remove(reading)
+            self._ended(reading)
+
+    def _await(self, readings: Sequence[Reading]) -> None:
+        while any(reading in self.readings for reading in readings):
+            self._wait()
+
+    def _ended(self, reading: Reading) -> None:
+        """A text is there, or a reason why not: fill the row and have it settled."""
+        row = reading.row
+        try:
+            found = reading.future.result()
+            if reading.top in self.cancelled:
+                self._let_go_of(found, row)
+                raise Stopped
             self._make_room(row, found)
             self._fill(row, found)
             self.known[row.blob] = row.name
+        except (LeaseLost, DatabaseError):
+            raise
+        except Exception as error:  # noqa: BLE001 — one bad file never holds up the others
+            self._fail(row, error)
         row.settled_at = timezone.now()
+        reading.settle(row)
+
+    def _give_up(self, readings: Sequence[Reading]) -> None:
+        """End these readings; what has come out of them is let go of."""
+        readings = list(readings)
+        for reading in readings:
+            reading.stop()
+        for reading in readings:
+            if reading.future.exception() is None:
+                self._let_go_of(reading.future.result(), reading.row)
+            if not reading.row.pk:
+                loose.let_go([reading.row.blob])
+        self.readings = [reading for reading in self.readings if reading not in readings]
+
+    def _let_go_of(self, found: Extracted, row: UploadFile) -> None:
+        loose.let_go({found.text, found.marks} - {row.blob})
 
     def _make_room(self, row: UploadFile, found: Extracted) -> None:
         """Count the characters that have come out; what passes the limit is let go of again."""
         if self.characters + found.characters > self.limits.characters:
-            loose.let_go({found.text, found.marks} - {row.blob})
+            self._let_go_of(found, row)
             raise Refused(
                 f"The texts of an upload may have {self.limits.characters:,} characters; with this one they would have "
                 f"{self.characters + found.characters:,}. {self.limits.who('characters')}",
@@ -384,77 +479,83 @@ class Intake:
             )
         self.characters += found.characters
 
-    def _telling(self, row: UploadFile) -> Callable[[int, int], None]:
-        """Says in the ledger how far a long document is; a member of an archive has no row yet, so its archive's says it."""
-        shown = row if row.pk else row.archive
-        said = time.monotonic()
-
-        def tell(page: int, of: int) -> None:
-            nonlocal said
-            if time.monotonic() - said < TELL_SECONDS or shown is None:
-                return
-            said = time.monotonic()
-            self.lease.check()
-            words = (
-                f"Page {page:,} of {of:,}." if row.pk else f"{PurePosixPath(row.name).name}: page {page:,} of {of:,}."
-            )
-            UploadFile.objects.filter(pk=shown.pk).update(reason=words)
-
-        return tell
-
     def _fill(self, row: UploadFile, found: Extracted) -> None:
         row.state, row.reason, row.may_retry = State.READY, " ".join(found.notes), False
         row.text, row.marks, row.title = found.text, found.marks, found.title
         row.format, row.encoding, row.meta = found.format, found.encoding, found.meta
         row.document_chars, row.document_bytes = found.characters, found.bytes
 
-    def _refuse(self, row: UploadFile, refused: Refused) -> None:
-        row.state = State.SKIPPED if refused.skip else State.FAILED
-        row.reason, row.may_retry = refused.reason, refused.may_retry
-        row.format = refused.what or format_of(row.name)
-        row.settled_at = timezone.now()
+    def _fail(self, row: UploadFile, error: Exception) -> None:
+        """Say in the row why it is not taken."""
+        row.state, row.settled_at = State.FAILED, timezone.now()
+        if isinstance(error, Stopped):
+            row.state, row.reason, row.may_retry = State.SKIPPED, CANCELLED, False
+        elif isinstance(error, Refused):
+            row.state = State.SKIPPED if error.skip else State.FAILED
+            row.reason, row.may_retry = error.reason, error.may_retry
+            row.format = error.what or format_of(row.name)
+        else:
+            log.error("upload %s: %s", self.upload.pk, row.name, exc_info=error)
+            row.reason, row.may_retry = "Reading it failed in a way nobody foresaw; it is in the server’s log.", True
+            if isinstance(error, OSError):
+                row.reason = trouble(error)
 
-    def _settle(self, row: UploadFile, state: UploadFile.State, reason: str, *, may_retry: bool = False) -> None:
-        row.state, row.reason, row.may_retry, row.settled_at = state, reason, may_retry, timezone.now()
-        row.save()
-
-    def _drop_bytes(self, row: UploadFile) -> None:
-        """Bytes that no document will need, and no retry."""
-        if row.state != State.READY and row.blob and not (row.state == State.FAILED and row.may_retry):
-            loose.let_go([row.blob])
-            row.blob = ""
-            row.save(update_fields=["blob"])
+    def _settle(self, row: UploadFile) -> None:
+        """Write what became of a file, unless it was cancelled meanwhile; let go of bytes that nothing needs any more."""
+        unneeded = set[str]()
+        opened = row.state == State.READY and row.format in ARCHIVE_FORMATS
+        if opened or not (row.state == State.READY or row.state == State.FAILED and row.may_retry):
+            unneeded, row.blob = {row.blob}, ""
+        written = {name: getattr(row, name) for name in FILLED}
+        try:
+            with self.lease.writing():
+                begun = UploadFile.objects.filter(pk=row.pk, state=State.EXTRACTING)
+                if not begun.update(**written):
+                    unneeded |= {row.text, row.marks}
+        except LeaseLost:
+            loose.let_go({row.text, row.marks})
+            raise
+        self.begun.discard(row.pk)
+        loose.let_go(unneeded)
 
     # — archives —
 
     def _open(self, row: UploadFile) -> None:
         others = self.upload.files.exclude(pk=row.pk).aggregate(bytes=Sum("size"))["bytes"] or 0
-        meter = archives.Meter(self.limits, row.size, self.limits.bytes - others)
-        batch = _Batch(self)
+        meter = archives.Meter(self.limits, row.size, self.limits.bytes - others, look=lambda: self._look_for(row.pk))
+        batch = _Batch(self, row.pk)
         try:
-            self._members(row, meter, batch, depth=1)
-            batch.flush()
+            try:
+                self._members(row, meter, batch, depth=1)
+            except (archives.Bomb, Stopped, LeaseLost):
+                self._give_up(batch.readings())
+                raise
+            finally:
+                self._await(batch.readings())
+                batch.flush()
         except archives.Bomb:
-            batch.rows.clear()
-            self._forget_members(row)
+            with self.lease.writing():
+                self._forget_members(row)
+            raise
+        except Stopped:
+            self._skip_inner()
             raise
         finally:
-            batch.flush()
+            self._give_up(batch.readings())
+            batch.drop()
         members = UploadFile.objects.filter(Q(archive=row) | Q(archive__archive=row)).exclude(
             format__in=ARCHIVE_FORMATS
         )
         ready = members.filter(state=State.READY).count()
         if not members.exists():
             raise Refused("The archive is empty.")
-        row.format = format_of(row.name)
-        loose.let_go([row.blob])
-        row.blob = ""
-        self._settle(row, State.READY, f"{ready:,} of {members.count():,} files in it are ready.")
+        row.format, row.state = format_of(row.name), State.READY
+        row.reason, row.settled_at = f"{ready:,} of {members.count():,} files in it are ready.", timezone.now()
 
     def _members(self, row: UploadFile, meter: archives.Meter, batch: _Batch, depth: int, prefix: str = "") -> None:
         form = format_of(row.name)
         for entry in archives.entries(blobs.path(row.blob), form, meter):
-            self.lease.check()
+            meter.look()
             name = clean_name(prefix + entry.name)
             member = UploadFile(
                 upload=self.upload,
@@ -483,32 +584,30 @@ class Intake:
                     )
                 member.blob, member.size = blobs.put_file(entry.file, lazy=True)
                 member.received = member.size
-                if kind in ARCHIVE_FORMATS:
-                    self._inner(member, meter, batch, depth, f"{name}/")
-                else:
-                    self._read(member)
-            except archives.Bomb:
+                if kind not in ARCHIVE_FORMATS:
+                    self._read(member, batch.top, batch.add)
+                    continue
+                self._inner(member, meter, batch, depth, f"{name}/")
+            except (archives.Bomb, LeaseLost, Stopped, DatabaseError):
+                loose.let_go([member.blob])
                 raise
             except Refused as refused:
-                self._refuse(member, refused)
+                self._fail(member, refused)
             except Exception as error:
                 reason = archives.damaged(error)
                 if reason is None:
+                    loose.let_go([member.blob])
                     raise
-                self._refuse(member, reason)
-            if member.blob and member.state != State.READY:
-                loose.let_go([member.blob])
-                member.blob = ""
+                self._fail(member, reason)
             batch.add(member)
 
     def _inner(self, member: UploadFile, meter: archives.Meter, batch: _Batch, depth: int, prefix: str) -> None:
         """An archive in an archive. Its row must be there before its members'."""
         member.state, member.format = State.EXTRACTING, format_of(member.name)
-        member.save()
+        with self.lease.writing():
+            member.save()
         self._members(member, meter, batch, depth + 1, prefix)
-        loose.let_go([member.blob])
-        member.blob, member.state, member.settled_at = "", State.READY, timezone.now()
-        member.reason = "Its files follow."
+        member.state, member.settled_at, member.reason = State.READY, timezone.now(), "Its files follow."
 
     # — the end —
 
@@ -548,13 +647,14 @@ class Intake:
             why = "The text of the corpus as it was is not in the blob storage any more: nothing can be added to it."
         elif isinstance(error, OSError):
             why = trouble(error).replace("this file", "this upload")
-        Upload.objects.filter(pk=self.upload.pk).update(reason=why, finished_at=timezone.now())
+        with self.lease.writing():
+            Upload.objects.filter(pk=self.upload.pk).update(reason=why, finished_at=timezone.now())
 
     def _packed(self, fresh: Iterable[UploadFile]) -> Any:
         pks = [row.pk for row in fresh]
 
         def also(version: CorpusVersion) -> None:
-            self.lease.check()
+            self.lease.assure()
             for at in range(0, len(pks), 500):
                 UploadFile.objects.filter(pk__in=pks[at : at + 500]).update(text="")
             self.upload.corpus, self.upload.version = version.corpus, version
@@ -564,7 +664,8 @@ class Intake:
 
     def _end(self) -> None:
         self.upload.finished_at = timezone.now()
-        self.upload.save(update_fields=["finished_at", "reason", "corpus", "version"])
+        with self.lease.writing():
+            self.upload.save(update_fields=["finished_at", "reason", "corpus", "version"])
 
     def _why_nothing(self) -> str:
         count = self.upload.files.exclude(format__in=ARCHIVE_FORMATS, state=State.READY).count()
@@ -592,20 +693,41 @@ class Intake:
 class _Batch:
     """Members of an archive, written to the ledger some at a time."""
 
-    def __init__(self, intake: Intake) -> None:
-        self.intake, self.rows = intake, list[UploadFile]()
+    def __init__(self, intake: Intake, top: int) -> None:
+        self.intake, self.top, self.rows = intake, top, list[UploadFile]()
+
+    def readings(self) -> list[Reading]:
+        """Those of its members that are being read."""
+        return [reading for reading in self.intake.readings if reading.top == self.top]
 
     def add(self, row: UploadFile) -> None:
+        row.may_retry = False  # what came in an archive comes again with it alone
+        if row.state == State.SKIPPED and row.reason == CANCELLED:
+            loose.let_go([row.blob])
+            return  # as what was not yet unpacked
+        unneeded = row.blob if row.state != State.READY or row.format in ARCHIVE_FORMATS else ""
+        if unneeded:
+            loose.let_go([unneeded])
+            row.blob = ""
         if row.pk:  # an inner archive's row stands already
-            row.save()
+            with self.intake.lease.writing():
+                begun = UploadFile.objects.filter(pk=row.pk, state=State.EXTRACTING)
+                begun.update(**{name: getattr(row, name) for name in FILLED})
             return
         self.rows.append(row)
         if len(self.rows) >= BATCH:
             self.flush()
 
     def flush(self) -> None:
-        rows, self.rows = self.rows, []
-        UploadFile.objects.bulk_create(rows)
+        if self.rows:
+            with self.intake.lease.writing():
+                UploadFile.objects.bulk_create(self.rows)
+            self.rows = []
+
+    def drop(self) -> None:
+        """What was not written is let go of."""
+        loose.let_go({sha for row in self.rows for sha in (row.blob, row.text, row.marks)})
+        self.rows = []
 
 
 def natural(name: str) -> tuple[Any, ...]:
@@ -619,7 +741,7 @@ def natural(name: str) -> tuple[Any, ...]:
 
 def sweep() -> int:
     """What a worker does every some seconds: uploads whose wake-up was lost, forgotten ones, loose blobs. Never long."""
-    old = timezone.now() - datetime.timedelta(seconds=FORGOTTEN)
+    old = Now() - datetime.timedelta(seconds=FORGOTTEN)
     for upload in Upload.objects.filter(closed_at=None, finished_at=None, created_at__lt=old)[:20]:
         upload.files.filter(state=State.UPLOADING).update(
             state=State.FAILED,
@@ -627,51 +749,29 @@ def sweep() -> int:
             settled_at=timezone.now(),
         )
         close(upload)
-    now = timezone.now()
-    for upload in _abandoned(now)[:20]:
+    for upload in _abandoned():
         close(upload)
-    free = Q(lease_expires_at=None) | Q(lease_expires_at__lt=now)
-    found = list(waiting().filter(free).values_list("pk", flat=True)[:20])
-    for pk in found:
-        _in_background(pk)
+    found = JOBS.sweep()
     loose.sweep()
     tus.sweep()
     blobs.sweep_workshop()
-    return len(found)
+    return found
 
 
-def _abandoned(now: datetime.datetime) -> Any:
+_resting = Still()
+
+
+def _abandoned() -> list[Upload]:
     """Open uploads of which all that was announced is settled: the tab was closed before it could say that this is all."""
     unsettled = UploadFile.objects.exclude(state__in=SETTLED).values("upload_id")
-    fresh = UploadFile.objects.filter(settled_at__gt=now - datetime.timedelta(seconds=LEASE)).values("upload_id")
-    some = UploadFile.objects.values("upload_id")
-    return Upload.objects.filter(closed_at=None, finished_at=None, pk__in=some).exclude(
-        Q(pk__in=unsettled) | Q(pk__in=fresh)
-    )
+    rows = Upload.objects.filter(closed_at=None, finished_at=None).exclude(pk__in=unsettled)
+    rows = rows.annotate(count=Count("files"), last=Max("files__settled_at")).filter(count__gt=0)
+    found = {(upload.pk, upload.count, upload.last): upload for upload in rows[:200]}
+    resting = _resting.seconds(found)
+    return [upload for stand, upload in found.items() if resting[stand] >= settings.LEASE_SECONDS]
 
 
-_busy: set[int] = set()
-_lock = threading.Lock()
-
-
-def _in_background(upload_id: int) -> None:
-    """One thread an upload: whoever sweeps has other things to do."""
-    with _lock:
-        if upload_id in _busy:
-            return
-        _busy.add(upload_id)
-
-    def work() -> None:
-        try:
-            process(upload_id)
-        except Exception:
-            log.exception("upload %s", upload_id)
-        finally:
-            with _lock:
-                _busy.discard(upload_id)
-            connection.close()
-
-    threading.Thread(target=work, name=f"upload-{upload_id}", daemon=True).start()
+JOBS = Jobs(Upload, waiting, process)
 
 
 def wake(upload: Upload) -> None:

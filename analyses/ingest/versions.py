@@ -11,6 +11,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from analyses import blobs
+from analyses.ingest import loose
 from analyses.ingest.meta import shortened
 from analyses.models import Corpus, CorpusVersion, Document
 
@@ -125,8 +126,9 @@ def make(
         if not pieces:
             raise Empty("A corpus keeps at least one document.")
         text, size = pack(pieces)
-        blobs.settle()  # the rows below will name blobs that were written lazily
+        kept = False
         try:
+            blobs.settle()  # the rows below will name blobs that were written lazily
             with transaction.atomic():
                 held = corpus if isinstance(corpus, Corpus) else corpus()
                 number = (held.latest.number if held.latest else 0) + 1
@@ -144,11 +146,15 @@ def make(
                 Document.objects.bulk_create(_rows(version, pieces), batch_size=500)
                 if also:
                     also(version)
-                return version
+                kept = True
+            return version
         except IntegrityError:
             if isinstance(corpus, Corpus) and corpus.versions.filter(number=(base.number if base else 0) + 1).exists():
                 continue  # another version took the number
             raise
+        finally:
+            if not kept:
+                loose.let_go([text])
     raise RuntimeError(f"{corpus} changes all the time: no version could be made")
 
 

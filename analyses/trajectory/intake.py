@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import logging
-import threading
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -15,13 +14,14 @@ from typing import Any
 from celery import current_app
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
-from django.db import connection, transaction
-from django.db.models import Q
+from django.db import transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from analyses import blobs
 from analyses.ingest import loose
-from analyses.ingest.uploads import Lease, LeaseLost, clean_name, trouble
+from analyses.ingest.uploads import clean_name, trouble
+from analyses.jobs import Hold, Jobs, LeaseLost
 from analyses.models import Import, ImportFile
 from analyses.trajectory.importing import Outcome, import_file
 from analyses.trajectory.limits import LIMITS
@@ -35,12 +35,6 @@ LOOK_SECONDS = 0.5  # between two notes of how far it is
 KEPT_DAYS = 30  # that the page of an import stays
 DIED = "The worker died three times while reading it. What stands above it was imported."
 GONE = "Its bytes are not here any more. Send it again."
-
-
-class ImportLease(Lease):
-    """The right to work on an import."""
-
-    model = Import
 
 
 # — what a request does —
@@ -105,7 +99,7 @@ def _send(import_id: int) -> None:
 
 def process(import_id: int) -> None:
     """Read what is not read yet. Safe to call any number of times."""
-    with ImportLease(import_id) as lease:
+    with Hold(Import, import_id) as lease:
         if not lease.held:
             return
         try:
@@ -117,15 +111,15 @@ def process(import_id: int) -> None:
 class _Intake:
     """One worker's work on one import."""
 
-    def __init__(self, made: Import, lease: ImportLease) -> None:
+    def __init__(self, made: Import, lease: Hold) -> None:
         self.made, self.lease = made, lease
         self._noted = 0.0
 
     def run(self) -> None:
         for row in self.made.files.filter(settled_at=None).order_by("position"):
-            self.lease.check()
             self._take(row)
-        Import.objects.filter(pk=self.made.pk).update(finished_at=timezone.now())
+        with self.lease.writing():
+            Import.objects.filter(pk=self.made.pk).update(finished_at=timezone.now())
 
     def _take(self, row: ImportFile) -> None:
         if row.attempts >= ATTEMPTS_MOST:
@@ -146,10 +140,9 @@ class _Intake:
 
     def _keep(self, row: ImportFile, **fields: Any) -> None:
         """Write a file's row while the right to do so lasts."""
-        self.lease.check()
-        ours = ImportFile.objects.filter(pk=row.pk, settled_at=None, batch__lease_token=self.lease.token)
-        if not ours.update(**fields):
-            raise LeaseLost
+        with self.lease.writing():
+            if not ImportFile.objects.filter(pk=row.pk, settled_at=None).update(**fields):
+                raise LeaseLost
 
     def _add(self, row: ImportFile, outcome: Outcome) -> None:
         """With the run, in its transaction: whoever goes on from here passes over it."""
@@ -157,7 +150,7 @@ class _Intake:
         self._keep(row, outcomes=row.outcomes)
 
     def _note(self, row: ImportFile, at: int) -> None:
-        self.lease.check()
+        self.lease.keep()
         now = time.monotonic()
         if now - self._noted > LOOK_SECONDS and at > row.read:
             self._noted, row.read = now, at
@@ -169,32 +162,10 @@ class _Intake:
         loose.let_go([row.blob])
 
 
-_busy: set[int] = set()
-_lock = threading.Lock()
+JOBS = Jobs(Import, lambda: Import.objects.filter(finished_at=None), process)
 
 
 def sweep() -> int:
     """What a worker does every some seconds: imports whose wake-up was lost or whose worker died; old pages go. Never long."""
-    now = timezone.now()
-    Import.objects.filter(finished_at__lt=now - datetime.timedelta(days=KEPT_DAYS)).delete()
-    free = Q(lease_expires_at=None) | Q(lease_expires_at__lt=now)
-    pks = list(Import.objects.filter(free, finished_at=None).values_list("pk", flat=True)[:20])
-    for pk in pks:
-        with _lock:
-            if pk in _busy:
-                continue
-            _busy.add(pk)
-        # A thread of its own: whoever sweeps has leases to renew.
-        threading.Thread(target=_beside, args=(pk,), name=f"import-{pk}", daemon=True).start()
-    return len(pks)
-
-
-def _beside(import_id: int) -> None:
-    try:
-        process(import_id)
-    except Exception:
-        log.exception("import %s", import_id)
-    finally:
-        with _lock:
-            _busy.discard(import_id)
-        connection.close()
+    Import.objects.filter(finished_at__lt=Now() - datetime.timedelta(days=KEPT_DAYS)).delete()
+    return JOBS.sweep()

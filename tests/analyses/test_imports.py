@@ -13,9 +13,9 @@ from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
-from analyses import blobs, deletion
+from analyses import blobs, deletion, jobs
 from analyses.ingest import loose
-from analyses.ingest.uploads import LeaseLost
+from analyses.jobs import Hold
 from analyses.models import Import, ImportFile, Run
 from analyses.trajectory import importing, intake
 from analyses.trajectory.limits import ImportLimits
@@ -115,7 +115,6 @@ def test_a_worker_that_died_between_two_runs_leaves_the_rest_to_the_next(
         intake.process(made.pk)
     assert Run.objects.count() == 2
     monkeypatch.setattr(intake._Intake, "_add", tell)
-    Import.objects.update(lease_expires_at=timezone.now() - timedelta(seconds=1))  # as if by nobody renewed
     intake.process(made.pk)
     assert [run.answer_display for run in Run.objects.order_by("number")] == ["0", "1", "2", "3"]
     assert [outcome["number"] for outcome in made.files.get().outcomes] == [1, 2, 3, 4]
@@ -142,7 +141,7 @@ def test_a_file_that_kills_its_worker_is_given_up(workspace: Workspace, monkeypa
 
 def test_two_workers_do_not_read_the_same(workspace: Workspace) -> None:
     made = sent(workspace, run_of("a"))
-    with intake.ImportLease(made.pk) as lease:
+    with Hold(Import, made.pk) as lease:
         assert lease.held
         intake.process(made.pk)
         assert not Run.objects.exists()
@@ -153,11 +152,14 @@ def test_two_workers_do_not_read_the_same(workspace: Workspace) -> None:
 def test_a_worker_that_lost_its_lease_writes_no_run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     made = sent(workspace, session(3))
 
-    def lost(self: Any) -> None:
-        if Run.objects.exists():
-            raise LeaseLost
+    save = importing.Draft.save
 
-    monkeypatch.setattr(intake.ImportLease, "check", lost)
+    def hangs(*given: Any) -> Run:
+        run = save(*given)
+        Import.objects.update(lease_token="another")  # took it meanwhile
+        return run
+
+    monkeypatch.setattr(importing.Draft, "save", hangs)
     intake.process(made.pk)
     assert Run.objects.count() == 0  # the first one's own line was not written either
     made.refresh_from_db()
@@ -230,16 +232,16 @@ def test_the_sweep_finds_what_no_message_told_of_and_forgets_old_pages(
     done: list[int] = []
 
     class Thread:
-        def __init__(self, *, target: Any, args: tuple[int], **_: Any) -> None:
+        def __init__(self, *, target: Any, args: tuple[int, str], **_: Any) -> None:
             self.args = args
 
         def start(self) -> None:
             done.append(self.args[0])
 
-    monkeypatch.setattr(intake.threading, "Thread", Thread)
+    monkeypatch.setattr(jobs.threading, "Thread", Thread)
     assert intake.sweep() == 1 and done == [made.pk]
     assert intake.sweep() == 1 and done == [made.pk]  # one thread for each
-    intake._busy.clear()
+    intake.JOBS._busy.clear()
     monkeypatch.undo()
     intake.process(made.pk)
     assert intake.sweep() == 0

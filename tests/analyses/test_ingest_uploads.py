@@ -8,6 +8,7 @@ import io
 import json
 import tarfile
 import threading
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from analyses import blobs, ingest
 from analyses.ingest import loose, uploads, versions
 from analyses.models import Corpus, CorpusVersion, Document, LooseBlob, Upload, UploadFile
+from analyses.jobs import Hold
 from sandbox.extraction import Extraction
 from tests import documents as make
 from tests.factories import make_user, make_workspace
@@ -474,9 +476,7 @@ def test_what_a_dead_worker_left_is_begun_again(workspace: Any) -> None:
     UploadFile.objects.create(
         upload=made, archive=row, position=0, name="half.txt", size=1, state="ready", text=blobs.put(b"half")
     )
-    Upload.objects.filter(pk=made.pk).update(
-        lease_token="dead", lease_expires_at=timezone.now() - datetime.timedelta(seconds=1), closed_at=timezone.now()
-    )
+    uploads.close(made)
     uploads.process(made.pk)
     made.refresh_from_db()
     assert made.version and texts(made.version) == ["one"]
@@ -495,7 +495,7 @@ def test_file_that_kills_workers_is_given_up(workspace: Any) -> None:
 def test_upload_under_work_is_left_to_its_worker(workspace: Any) -> None:
     made = uploads.start(workspace, None)
     uploads.receive(made, "a.txt", io.BytesIO(b"one"))
-    with uploads.Lease(made.pk) as lease:
+    with Hold(Upload, made.pk) as lease:
         assert lease.held
         uploads.process(made.pk)
         assert told(made)["a.txt"][0] == "queued"
@@ -724,12 +724,24 @@ def test_long_document_says_how_far_it_is(workspace: Any, monkeypatch: pytest.Mo
     def extract(*given: Any, on_page: Any, **jail: Any) -> Any:
         def watched(page: int, of: int) -> None:
             on_page(page, of)
-            said.extend(UploadFile.objects.exclude(reason="").values_list("reason", flat=True))
+            if page in (1, of):  # until the thread that writes has said it
+                words = f"age {page} of {of}."
+                while not (said and said[-1].endswith(words)):
+                    jail["look"]()
+                    time.sleep(0.01)
 
         return real(*given, on_page=watched, **jail)
 
+    tell = uploads.Intake._tell
+
+    def listen(self: Any, reading: Any, now: float) -> None:
+        tell(self, reading, now)
+        said.extend(UploadFile.objects.exclude(reason="").values_list("reason", flat=True))
+
     monkeypatch.setattr(uploads, "extract", extract)
+    monkeypatch.setattr(uploads.Intake, "_tell", listen)
     monkeypatch.setattr(uploads, "TELL_SECONDS", 0)
+    monkeypatch.setattr(uploads, "LOOK_SECONDS", 0.01)
     pdf = make.pdf([f"Page {n}." for n in range(12)])
     upload(workspace, {"a.pdf": pdf})
     assert said[0] == "Page 1 of 12." and said[-1] == "Page 12 of 12."

@@ -44,27 +44,27 @@ def sweeps(watch: Watch, time: Time, seconds: float, every: float = 10) -> list[
     for _ in range(int(seconds / every)):
         time.now += every
         found = watch.lapsed(but=())
-    return [lease.run_id for lease in found]
+    return [lease.pk for lease in found]
 
 
 def test_a_lease_that_ran_out_is_seen_at_the_second_look(time: Time) -> None:
     run = held(-5)
-    watch = Watch(10)
+    watch = Watch(every=lambda: 10)
     assert watch.lapsed(but=()) == []
-    assert sweeps(Watch(10), time, 10) == [run.pk]
+    assert sweeps(Watch(every=lambda: 10), time, 10) == [run.pk]
 
 
 def test_a_lease_is_over_after_its_time_though_its_date_lies_far_ahead(time: Time) -> None:
     """Its worker's clock, or the database's, was set back since."""
     run = held(3600)
-    assert sweeps(Watch(10), time, 10) == []
-    assert sweeps(Watch(10), time, 20) == [run.pk]
+    assert sweeps(Watch(every=lambda: 10), time, 10) == []
+    assert sweeps(Watch(every=lambda: 10), time, 20) == [run.pk]
 
 
 def test_a_lease_that_is_renewed_is_held_though_its_date_has_passed(time: Time) -> None:
     """Its worker's clock is an hour late."""
     run = held(-3600)
-    watch = Watch(10)
+    watch = Watch(every=lambda: 10)
     for n in range(8):
         Run.objects.filter(pk=run.pk).update(lease_expires_at=timezone.now() - timedelta(seconds=3600 - n))
         assert watch.lapsed(but=()) == []
@@ -74,7 +74,7 @@ def test_a_lease_that_is_renewed_is_held_though_its_date_has_passed(time: Time) 
 def test_a_gap_in_the_watch_proves_nothing(time: Time) -> None:
     """Where the database was away, whoever holds the run could not renew either."""
     held(-5)
-    watch = Watch(10)
+    watch = Watch(every=lambda: 10)
     watch.lapsed(but=())
     time.now += 60
     assert watch.lapsed(but=()) == []

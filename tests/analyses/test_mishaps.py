@@ -196,7 +196,7 @@ def test_a_run_is_given_back_where_another_worker_has_a_sandbox(
     workers: Callable[..., Worker], scripted: Callable[..., Scripted], broken: list[bool], monkeypatch: pytest.MonkeyPatch,
     settings: Any,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("analyses.worker.SWEEP_SECONDS", 3600)
+    monkeypatch.setattr("analyses.worker.sweep_seconds", lambda: 3600.0)
     server = scripted({"replies": ["```repl\nx = 1\n```"], "default": "```repl\nFINAL(x + 1)\n```"})
     settings.OPENAI_BASE_URL, settings.OPENAI_API_KEY = server.base_url, "k"
     one = workers(serving=True)
