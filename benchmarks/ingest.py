@@ -1,9 +1,9 @@
 """Uploads, large texts and the reader against a real ./run: ``python -m benchmarks.ingest --json``.
 
-Figures: ``upload_40mb_s`` (300 transcripts, first byte to ready), ``gb_rss_mb`` (the greatest growth of the web process
-or the worker over idle while 1 GB comes in), ``gb_over_sha256`` (seconds from the first byte to ready, over those of
-sha256sum on the same file), ``search_ms_p95`` (a page of hits over those 40 MB),
-``deep_link_ms`` (first paint of a range in a document of 10 MB).
+Figures: ``upload_40mb_s`` (300 transcripts, first byte to ready), ``extract_files_s`` (21 PDFs, Word documents and books of
+80 pages each, first byte to ready), ``gb_rss_mb`` (the greatest growth of the web process or the worker over idle while
+1 GB comes in), ``gb_over_sha256`` (seconds from the first byte to ready, over those of sha256sum on the same file),
+``search_ms_p95`` (a page of hits over those 40 MB), ``deep_link_ms`` (first paint of a range in a document of 10 MB).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests import documents as make
 from tests.browser import chromium
 from tests.e2e.instance import Instance
 
@@ -177,6 +178,28 @@ def transcript(number: int, size: int) -> str:
     return "\n".join(lines)
 
 
+def documents(place: Path) -> list[tuple[str, Path]]:
+    """PDFs, Word documents and books, seven of each, of about the size of a report."""
+    files = []
+    for number in range(7):
+        dice = random.Random(number)
+        pages = [
+            "\n".join(" ".join(dice.choices(WORDS, k=10)).encode("ascii", "replace").decode() for _ in range(30))
+            for _ in range(80)
+        ]
+        plain = [page.replace("<", "‹").replace("&", "+") for page in pages]
+        made = {
+            "pdf": make.pdf(pages),
+            "docx": make.docx("".join(make.paragraph(line) for page in plain for line in page.split("\n"))),
+            "epub": make.epub({f"c{n}": f"<h1>{n}</h1><p>{page}</p>" for n, page in enumerate(plain)}),
+        }
+        for kind, data in made.items():
+            path = place / f"report-{number}.{kind}"
+            path.write_bytes(data)
+            files.append((path.name, path))
+    return files
+
+
 def resident(pid: int, field: str = "VmRSS") -> float:
     """Megabytes of a process."""
     found = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
@@ -244,6 +267,11 @@ def measure(megabytes: int) -> dict[str, Any]:
             upload = time.perf_counter() - began
             search = searches(browser, season)
 
+            reports = documents(place)
+            began = time.perf_counter()
+            browser.upload(reports)
+            extracted = time.perf_counter() - began
+
             book = place / "book.txt"
             book.write_text("Zwölf Boote fahren aus dem Hafen heraus, 🚤 und keines kommt zurück.\n" * 150_000)
             corpus = browser.upload([("book.txt", book)])
@@ -265,6 +293,7 @@ def measure(megabytes: int) -> dict[str, Any]:
             instance.end()
     return {
         "upload_40mb_s": round(upload, 2),
+        "extract_files_s": round(extracted, 2),
         "gb_rss_mb": round(grown[0], 1),
         "gb_over_sha256": round(whole / hashed, 2),
         "gb_s": round(whole, 2),

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from analyses import blobs, ingest
 from analyses.ingest import loose, uploads, versions
-from analyses.models import Corpus, CorpusVersion, Document, LooseBlob, Upload, UploadFile
 from analyses.jobs import Hold
+from analyses.models import Corpus, CorpusVersion, Document, LooseBlob, Upload, UploadFile
 from sandbox.extraction import Extraction
 from tests import documents as make
 from tests.factories import make_user, make_workspace

@@ -15,10 +15,9 @@ from typing import Any
 
 import redis
 
-from tests.chaos.household import OURS, PROJECT
+from tests.chaos.household import OURS, PROJECT, STEADY, faketime
 from tests.e2e.instance import descendants, free_port, processes
 
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 BLOBS = "16m"  # of the file system that is filled
 
 
@@ -29,11 +28,6 @@ def wait(condition: Callable[[], Any], seconds: float, what: str) -> Any:
             raise TimeoutError(f"waited {seconds:g} s in vain: {what}")
         time.sleep(0.05)
     return found
-
-
-def faketime() -> Path:
-    found = [FAKETIME, *Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")]
-    return next(path for path in found if path.exists())
 
 
 class Program:
@@ -160,8 +154,7 @@ class House:
                 "LD_PRELOAD": str(faketime()),
                 "FAKETIME_TIMESTAMP_FILE": str(clock),
                 "FAKETIME_CACHE_DURATION": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-                "DONT_FAKE_MONOTONIC": "1",
+                **STEADY,
             }
         command = [sys.executable, "-m", "tests.chaos.process", "celery"]
         worker = Program(name, command, environment, self.data / f"{name}.log")

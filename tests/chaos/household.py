@@ -15,6 +15,13 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 OURS = ("RLMWEB_", "OPENAI_", "DJANGO_", "PYTEST_", "REDIS_", "DATABASE_")
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+STEADY = {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+
+
+def faketime() -> Path:
+    found = [FAKETIME, *Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")]
+    return next(path for path in found if path.exists())
 
 
 class Household:
@@ -37,10 +44,16 @@ class Household:
     def fork(self, run: int, cell: int, code: str) -> int:
         return int(self._call("-m", "tests.chaos.process", "fork", run, cell, code).split()[-1])
 
-    def start_worker(self) -> subprocess.Popen[str]:
-        """Start a worker and wait until it sweeps."""
+    def upload(self, *paths: Path) -> int:
+        return int(self._call("-m", "tests.chaos.process", "upload", *paths).split()[-1])
+
+    def start_worker(self, *, clock: str = "", **environment: str) -> subprocess.Popen[str]:
+        """Start a worker and wait until it sweeps; ``clock``: how its clock is set, "+1h" and the like."""
         command = [sys.executable, "-m", "tests.chaos.process", "worker"]
-        worker = subprocess.Popen(command, cwd=PROJECT, env=self.environment, stdout=subprocess.PIPE, text=True)
+        environment = self.environment | environment
+        if clock:
+            environment |= {"LD_PRELOAD": str(faketime()), "FAKETIME": clock, **STEADY}
+        worker = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True)
         self.workers.append(worker)
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"

@@ -1,4 +1,7 @@
-"""A worker, or a person who asks, in a process of its own: ``python -m tests.chaos.process worker | celery | ask QUESTION | fork RUN CELL CODE``."""
+"""A worker, or a person who asks, in a process of its own:
+
+``python -m tests.chaos.process worker | celery | ask QUESTION | fork RUN CELL CODE | upload FILE …``.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,8 @@ def main(verb: str, *words: str) -> None:
         fill(Path(full))
     if times := os.environ.get("CHAOS_TIMES"):
         measure(Path(times))
+    if slow := os.environ.get("CHAOS_SLOW"):
+        dally(Path(slow))
     if verb == "celery":
         from rlmweb.celery import app
 
@@ -46,6 +52,8 @@ def main(verb: str, *words: str) -> None:
         sys.stdout.write(f"{ask(words[0])}\n")
     elif verb == "fork":
         sys.stdout.write(f"{fork(int(words[0]), int(words[1]), words[2])}\n")
+    elif verb == "upload":
+        sys.stdout.write(f"{upload(words)}\n")
     else:
         from analyses.worker import Worker
 
@@ -55,12 +63,28 @@ def main(verb: str, *words: str) -> None:
         threading.Event().wait()
 
 
-def ask(question: str) -> int:
-    from analyses import actions
+def desk() -> Any:
     from workspaces.models import User, Workspace
 
-    workspace = Workspace.objects.first() or Workspace.start("Desk", User.objects.create_user("a@example.org"))
-    return actions.start_run(workspace, None, question=question, wake=False, limits={"depth": 3}, seed="1").pk
+    return Workspace.objects.first() or Workspace.start("Desk", User.objects.create_user("a@example.org"))
+
+
+def upload(paths: Sequence[str]) -> int:
+    """Files that are here, for whichever worker finds them."""
+    from analyses.ingest import uploads
+
+    made = uploads.start(desk(), None)
+    for path in map(Path, paths):
+        with path.open("rb") as file:
+            uploads.receive(made, path.name, file)
+    uploads.close(made)
+    return made.pk
+
+
+def ask(question: str) -> int:
+    from analyses import actions
+
+    return actions.start_run(desk(), None, question=question, wake=False, limits={"depth": 3}, seed="1").pk
 
 
 def fork(run: int, cell: int, code: str) -> int:
@@ -83,6 +107,28 @@ def fill(flag: Path) -> None:
         return put(data, **how)
 
     blobs.put = keep
+
+
+def dally(flag: Path) -> None:
+    """While the file is there, whoever reads a document of pages goes no further than the first."""
+    from analyses.ingest import uploads
+
+    extract, never = uploads.extract, threading.Event()
+
+    def wait(look: Callable[[], None]) -> None:
+        while flag.exists():
+            look()
+            never.wait(0.05)  # time.sleep fails where a clock is set wrong
+
+    def slowly(*given: Any, look: Callable[[], None], on_page: Any = None, **how: Any) -> Any:
+        def page(number: int, of: int) -> None:
+            if on_page:
+                on_page(number, of)
+            wait(look)
+
+        return extract(*given, look=look, on_page=page, **how)
+
+    uploads.extract = slowly  # type: ignore[assignment]
 
 
 def measure(file: Path) -> None:
