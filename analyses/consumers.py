@@ -1,4 +1,4 @@
-"""The socket of a run's page: it checks as the view does, joins the run's feed, and passes frames on."""
+"""The socket of a run's page: it checks as the view does, joins the run's feed or rests, and passes frames on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from analyses import sharing
-from analyses.feed import GONE, Feed, Viewer
+from analyses.feed import watch
 from analyses.models import Run, Share
+from analyses.rest import Rest
+from analyses.viewers import ANEW, GONE, Viewer
 
 _SCOPE = re.compile(r"[bc]\d{1,7}|l\d{1,7}-\d{1,7}")
 
@@ -22,7 +24,6 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has
     channel_layer_alias = "none"
     viewer: Viewer | None = None
     until: float | None = None  # when the link it came by is over: seconds since the epoch
-    feed: Feed | None = None
 
     async def connect(self) -> None:
         await self.accept()  # a refusal before would look like a broken line, and the page would try again for ever
@@ -30,29 +31,34 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has
         if found is None:
             await self.close(GONE)
             return
-        run_id, who = found
-        seq = parse_qs(self.scope["query_string"].decode("latin-1")).get("seq", ["0"])[0]
-        at = int(seq) if re.fullmatch(r"\d{1,15}", seq) else 0
-        self.viewer = Viewer(at, who, send=self._pass_on, close=self._end, until=self.until)
-        self.feed = Feed.of(run_id)
-        await self.feed.join(self.viewer)
+        run, who = found
+        asked = parse_qs(self.scope["query_string"].decode("latin-1"))
+        seq = asked.get("seq", ["0"])[0]
+        at = min(int(seq), run.seq) if re.fullmatch(r"\d{1,15}", seq) else 0
+        self.viewer = Viewer(at, who, send=self._pass_on, close=self._end, until=self.until, form=run.form)
+        if asked.get("form", [""])[0] != run.form:
+            await self.close(ANEW)
+        elif run.ended and at == run.seq:
+            await Rest.here().join(run.pk, self.viewer, watch)
+        else:
+            await watch(run.pk, self.viewer)
 
-    def _run(self) -> tuple[int, tuple[str, Any]] | None:
+    def _run(self) -> tuple[Run, tuple[str, Any]] | None:
         where = self.scope["url_route"]["kwargs"]
         if "token" in where:
-            share = Share.objects.live().filter(token=where["token"]).first()
+            share = Share.objects.live().select_related("run").filter(token=where["token"]).first()
             cookies = self.scope.get("cookies", {})
             if share is None or not sharing.is_open(share, cookies):
                 return None
             self.until = share.expires_at.timestamp() if share.expires_at else None
-            return share.run_id, ("share", (share.token, sharing.given(share, cookies)))
+            return share.run, ("share", (share.token, sharing.given(share, cookies)))
         user = self.scope["user"]
         runs = Run.objects.visible_to(user).filter(workspace__slug=where["workspace"], key=where["key"])
-        run_id = runs.values_list("pk", flat=True).first()
-        if run_id is None:
+        run = runs.only("seq", "status", "archive", "archived_at", "restored_at").first()
+        if run is None:
             return None
         session = self.scope.get("session")  # whose end closes this socket too
-        return run_id, ("session", (user.pk, session.session_key)) if session else ("user", user.pk)
+        return run, ("session", (user.pk, session.session_key)) if session else ("user", user.pk)
 
     async def _pass_on(self, frame: str) -> None:
         await self.send(text_data=frame)
@@ -65,7 +71,7 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has
 
         ``{"open": {"b57": 1203}}``, ``{"close": ["b57"]}``
         """
-        if self.feed is None or self.viewer is None or not text_data or len(text_data) > 64_000:
+        if self.viewer is None or not text_data or len(text_data) > 64_000:
             return
         try:
             said = json.loads(text_data)
@@ -76,8 +82,8 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has
         for name in gone:
             self.viewer.scopes.pop(name, None)
         if scopes:
-            self.feed.open(self.viewer, scopes)
+            self.viewer.open(scopes)
 
     async def disconnect(self, code: int) -> None:
-        if self.feed and self.viewer:
-            self.feed.leave(self.viewer)
+        if self.viewer:
+            self.viewer.leave()

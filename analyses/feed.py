@@ -9,22 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from channels.db import database_sync_to_async
-from channels.layers import get_channel_layer
 from django.db import Error as DatabaseError
 
-from analyses import live, outage, sharing
+from analyses import live, outage
 from analyses.frames import MARK, CellKey, Painter, mark
 from analyses.models import Run
 from analyses.nodes import Texts
+from analyses.rest import Rest
+from analyses.viewers import GONE, Viewer, in_thread, listen, refusal
 from workspaces import rights
-from workspaces.models import User
 
 log = logging.getLogger(__name__)
 
@@ -33,37 +30,11 @@ UNASKED = 2.0  # seconds after which a feed looks by itself: a wake-up may be lo
 CROWD_GAP = 0.5  # seconds between two summaries of a crowd of children
 TIMELINE_GAP = 1.0
 CHECK = 5.0  # seconds between two checks that viewers may still look
-AFTER_END = 2.0  # seconds that sockets stay after the end: a part of the tree may just be on its way
 LINGER = 3.0  # seconds a feed is kept after its last viewer left: reloads are common
-GONE = 4404  # there is no such run for who asks, or not any more; hx-ws does not come back after it
-ASK_AGAIN = (
-    4401  # the session is over: the page comes back (app.js) as who it is by then, and is told GONE if that is nobody
-)
-SCOPES_MOST = 2000  # parts of one tree that one page may have open
 
-# Reading and rendering hold the interpreter most of the time: more threads would only make more connections.
-_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="rlmweb-feed")
 _feeds: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, Feed]] = WeakKeyDictionary()
 
-T = TypeVar("T")
 Key = tuple[str, int]  # "all", "news", "texts" or a scope, and the seq from which
-
-
-def _in_thread(function: Callable[..., T]) -> Callable[..., Awaitable[T]]:
-    return database_sync_to_async(function, thread_sensitive=False, executor=_threads)  # type: ignore[no-any-return]
-
-
-@dataclass(eq=False)
-class Viewer:
-    """A page that watches. ``who`` says by what right: ("user", id), ("session", (id, key)) or ("share", (token, lock))."""
-
-    at: int
-    who: tuple[str, Any]
-    send: Callable[[str], Awaitable[None]]
-    close: Callable[[int], Awaitable[None]]
-    scopes: dict[str, int] = field(default_factory=dict)  # parts it has fetched, and the seq at which each stands
-    fresh: bool = True  # has had nothing yet
-    until: float | None = None  # when its right ends by itself: seconds since the epoch
 
 
 @dataclass
@@ -93,7 +64,6 @@ class Feed:
         self._owed: set[CellKey] = set()  # crowds whose summary was held back
         self._owed_timeline = False
         self._crowds_at = self._timeline_at = self._checked_at = 0.0
-        self._over_at = 0.0
 
     @classmethod
     def of(cls, run_id: int) -> Feed:
@@ -104,49 +74,23 @@ class Feed:
         return feeds[run_id]
 
     async def join(self, viewer: Viewer) -> None:
+        viewer.place = self
         self.viewers.add(viewer)
         if self._task is None:
-            self._listening = asyncio.create_task(self._listen())
+            self._listening = asyncio.create_task(listen((live.group(self.run_id), rights.GROUP), self._heard))
             self._task = asyncio.create_task(self._work())
         self._wake.set()
 
     def leave(self, viewer: Viewer) -> None:
         self.viewers.discard(viewer)
 
-    def open(self, viewer: Viewer, scopes: dict[str, int]) -> None:
-        """A page has fetched parts of the tree: from now on it gets their news too."""
-        room = SCOPES_MOST - len(viewer.scopes)
-        viewer.scopes |= dict(list(scopes.items())[: max(0, room)])
+    def opened(self, viewer: Viewer) -> None:
         self._wake.set()
 
-    async def _listen(self) -> None:
-        """Turn the run's wake-ups into an event. One subscription a feed, however many watch."""
-        layer = get_channel_layer()
-        if layer is None:
-            return
-        pause = 0.5
-        while True:
-            try:
-                channel = await layer.new_channel()
-                groups = (live.group(self.run_id), rights.GROUP)
-                for group in groups:
-                    await layer.group_add(group, channel)
-                try:
-                    while True:
-                        message = await layer.receive(channel)
-                        if message["type"] == rights.CHANGED:
-                            self._checked_at = 0.0  # somebody may see less: perhaps one of these
-                        self._wake.set()
-                        pause = 0.5
-                finally:
-                    for group in groups:
-                        await layer.group_discard(group, channel)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:  # Redis is away: the feed looks by itself meanwhile
-                outage.REDIS.met(error)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 10.0)
+    def _heard(self, message: dict[str, Any]) -> None:
+        if message["type"] == rights.CHANGED:
+            self._checked_at = 0.0  # somebody may see less: perhaps one of these
+        self._wake.set()
 
     async def _work(self) -> None:
         try:
@@ -157,7 +101,7 @@ class Feed:
                     await self._turn()
                 except Run.DoesNotExist:
                     for viewer in list(self.viewers):
-                        await self._close(viewer, GONE)
+                        await viewer.end(GONE)
                 except DatabaseError as error:
                     outage.DATABASE.met(error)
                     self._painter = None
@@ -212,7 +156,7 @@ class Feed:
             self._checked_at = now
             await self._check()
         before = self._painter.seq if self._painter else -1
-        turn = await _in_thread(self._read)(texts)
+        turn = await in_thread(self._read)(texts)
         painter = turn.painter
         seen = (painter.seq, painter.run.status, painter.run.stop_requested_at)
         news = seen != self._seen
@@ -230,9 +174,10 @@ class Feed:
             self._timeline_at, self._owed_timeline = now, False
         await self._send(turn, before, news)
         if over:
-            self._over_at = self._over_at or now
-            for viewer in [viewer for viewer in self.viewers if not viewer.fresh and now - self._over_at > AFTER_END]:
-                await self._close(viewer, 1000)
+            for viewer in [viewer for viewer in self.viewers if not viewer.fresh]:
+                if viewer in self.viewers:  # it has not left meanwhile
+                    self.leave(viewer)
+                    await Rest.here().join(self.run_id, viewer, watch)
 
     def _read(self, texts: Texts) -> Turn:
         """In a thread: the rows since the last reading, and where text under way has changed."""
@@ -276,7 +221,7 @@ class Feed:
         missing = {key for keys in wanted.values() for key in keys}
         self.turns += bool(missing)
         if missing or turn.grown:
-            await _in_thread(_render)(turn, missing)
+            await in_thread(_render)(turn, missing)
         for viewer, asked in wanted.items():
             frames = [frame for key in asked if key[0] in ("all", "news") for frame in turn.made[key]]
             extra = [piece for key in asked if key[0] not in ("all", "news") for piece in turn.made[key]]
@@ -300,16 +245,15 @@ class Feed:
     async def _check(self) -> None:
         """Send away who may not look any more: one query for each person or link, not for each page."""
         for who in {viewer.who for viewer in self.viewers}:
-            if code := await _in_thread(refusal)(self.run_id, who):
+            if code := await in_thread(refusal)(self.run_id, who):
                 for viewer in [viewer for viewer in self.viewers if viewer.who == who]:
-                    await self._close(viewer, code)
+                    await viewer.end(code)
 
-    async def _close(self, viewer: Viewer, code: int) -> None:
-        self.leave(viewer)
-        try:
-            await viewer.close(code)
-        except Exception as error:
-            log.debug("run %s: a viewer was gone already: %s", self.run_id, error)
+
+async def watch(run_id: int, viewer: Viewer) -> None:
+    """Have a viewer get what is new of this run, from where it stands."""
+    viewer.fresh = True
+    await Feed.of(run_id).join(viewer)
 
 
 def _render(turn: Turn, keys: set[Key]) -> None:
@@ -330,15 +274,3 @@ def _render(turn: Turn, keys: set[Key]) -> None:
         if key[0] == "texts":
             made[key] = painter.written({(call, cell) for call, cell, _ in turn.texts}, turn.texts).get("", [])
     turn.written = painter.written(turn.grown, turn.texts)
-
-
-def refusal(run_id: int, who: tuple[str, Any]) -> int:
-    """The same question as the page's view asks: 0, or the code that the socket is closed with."""
-    kind, name = who
-    if kind == "share":
-        return 0 if sharing.may_watch(run_id, *name) else GONE
-    user_id, session = name if kind == "session" else (name, "")
-    user = User.objects.filter(pk=user_id, is_active=True).first()
-    if user is None or not Run.objects.visible_to(user).filter(pk=run_id).exists():
-        return GONE
-    return 0 if not session or rights.stands(session, user) else ASK_AGAIN

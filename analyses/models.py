@@ -347,6 +347,13 @@ class Run(Answered):
     def archived(self) -> bool:
         return bool(self.archive)
 
+    @property
+    def form(self) -> str:
+        """Changes where the run goes to the archive or comes back: what was made of it before cannot be brought up to date."""
+        if self.archive:
+            return f"a{self.archived_at.timestamp():.0f}" if self.archived_at else "a"
+        return f"r{self.restored_at.timestamp():.0f}" if self.restored_at else ""
+
     def newest_follow_up(self) -> FollowUp | None:
         """What the run answers now, or answered last; None: its own question."""
         return self.follow_up_set.order_by("-number").first() if self.follow_ups else None

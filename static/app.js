@@ -88,7 +88,7 @@ const keys = {
   l: node => (node.ariaExpanded === "false" ? fold(node, true) : go($$(ITEM, node).find(child => child.offsetParent))),
   h: node => (node.ariaExpanded === "true" ? fold(node, false) : go(above(node))),
   r: node => { const found = own(node, "details.reasoning"); if (found) found.open = !found.open; },
-  o: node => (own(node, "[data-close-whole]") ?? own(node, "[data-whole]"))?.click(),
+  o: node => (run.dataset.outputs === "seen" ? say("This link shows outputs as the model saw them, not whole") : (own(node, "[data-close-whole]") ?? own(node, "[data-whole]"))?.click()),
   v: () => tab("variables"),
   m: () => tab("messages"),
   d: () => tab("details"),
@@ -281,30 +281,47 @@ addEventListener("hashchange", reveal);
 const run = $("#run");
 const seqNow = () => Number($("#run-seq").dataset.seq);
 const opened = new Map(); // what this page fetched of the tree: its name, to the seq at which it stood
-let socket = null, healed = 0, following = true;
+const ENDED = () => "ended" in $("#run-state").dataset;
+const MARK = /<span id="run-seq" hidden data-seq="(\d+)" data-from="(\d+)"><\/span>\s*$/;
+let socket = null, line = null, healed = 0, following = run && !ENDED();
 
 if (run) {
   // On every (re)connect: what came after where the page stands.
-  htmx.createWebSocket = url => new WebSocket(`${url}?seq=${seqNow()}`);
+  htmx.createWebSocket = url => (line = new WebSocket(`${url}?seq=${seqNow()}${run.dataset.form ? `&form=${run.dataset.form}` : ""}`));
   document.body.addEventListener("htmx:wsOpen", event => {
     socket = event.detail.socketWrapper;
     run.dataset.live = "on";
     if (opened.size) socket.send(JSON.stringify({ open: Object.fromEntries([...opened].map(([name, seq]) => [name, Math.max(seq, seqNow())])) }));
   });
   document.body.addEventListener("htmx:wsClose", event => {
+    const { event: { code, target }, socketWrapper: { reconnect } } = event.detail;
+    if (target && target !== line) return; // given up for another one
     socket = null;
-    run.dataset.live = event.detail.event.code === 1000 ? "over" : "off";
+    run.dataset.live = "off";
     // The session is another, or none: ask as who this is now, once the browser has been told its new key.
-    if (event.detail.event.code === 4401) setTimeout(event.detail.socketWrapper.reconnect, 1500);
-    if (event.detail.event.code === 4404) say("This run can no longer be watched from here");
+    if (code === 4401) setTimeout(reconnect, 1500);
+    if (code === 4404) news("This run was deleted, or you may not watch it any more.");
+    if (code === 4408) rested(reconnect);
+    if (code === 4410) {
+      if ($("#archived")) location.reload();
+      else news("The calls and cells of this run were archived, or brought back from the archive.", "Load the page anew", () => location.reload());
+    }
   });
   // A frame covers (from, seq]; a page that does not stand at its beginning lets it pass and asks anew.
   document.body.addEventListener("htmx:wsBeforeMessage", event => {
-    const ends = /<span id="run-seq" hidden data-seq="\d+" data-from="(\d+)"><\/span>\s*$/.exec(event.detail.message.slice(-120));
-    if (ends && Number(ends[1]) === seqNow()) return;
+    const [, seq, from] = MARK.exec(event.detail.message.slice(-120)) ?? [], { reconnect } = event.detail.socketWrapper;
+    // Whoever replays is left where they are; what came meanwhile is asked for when they leave.
+    if (run.dataset.replay) {
+      event.preventDefault();
+      if (Number(seq) > seqNow() && !missed) news("This run goes on.", "Leave the replay and watch", () => $("[data-replay-leave]").click());
+      missed = reconnect;
+      return;
+    }
+    if (Number(from) === seqNow()) { reading = ENDED() ? answerSeen() : null; return; }
     event.preventDefault();
-    if (Date.now() - healed > 2000) { healed = Date.now(); event.detail.socketWrapper.reconnect(); }
+    if (Date.now() - healed > 2000) { healed = Date.now(); reconnect(); }
   });
+  run.addEventListener("replay-left", () => { if (missed) { news(""); missed(); missed = null; } });
   document.body.addEventListener("htmx:wsAfterMessage", () => { noteOpened(); settled(); tick(); told(); follow(); });
   noteOpened();
   // A part of the tree that was fetched: name it, so that its news come too.
@@ -316,6 +333,48 @@ if (run) {
     tick();
     if (tree?.contains(event.detail.target)) refold(event.detail.target);
   });
+}
+
+let missed = null, reading = null; // frames held back from a replay; where the answer stood that was on screen before a frame
+
+// One quiet line below the run's state, with a button.
+function news(words, press = "", does = null) {
+  const place = $("#run-news"), button = document.createElement("button");
+  place.replaceChildren(...(words ? [words] : []));
+  if (!press) return;
+  Object.assign(button, { type: "button", className: "btn btn-sm", textContent: press, onclick: does });
+  place.append(" ", button);
+}
+
+// An ended run's page that was let go asks again when somebody looks at it, and now and then.
+const AGAIN = 300_000;
+let askAgain = null, askedAt = 0;
+function rested(reconnect) {
+  if (!askAgain) {
+    const ask = () => {
+      if (socket || document.hidden || Date.now() - askedAt < 5000) return;
+      askedAt = Date.now();
+      askAgain();
+    };
+    document.addEventListener("visibilitychange", ask);
+    setInterval(ask, AGAIN * (0.8 + 0.4 * Math.random()));
+  }
+  askAgain = reconnect;
+}
+
+// A run that has ended goes on: whoever reads its answer keeps it where it is, now among the earlier ones.
+const VALUE = ":is(.panel-body, .table-wrap)";
+function answerSeen() {
+  const box = $(`#answer > ${VALUE}`)?.getBoundingClientRect();
+  return box && box.bottom > $("#run-status").getBoundingClientRect().bottom && box.top < innerHeight ? box.top : null;
+}
+function goesOn() {
+  setFollow(false);
+  const fold = reading !== null && $("#earlier-answers > li:first-child > details");
+  if (!fold) return;
+  const top = reading, body = $(".fold-body", fold);
+  body.addEventListener("htmx:afterSettle", () => scrollBy({ top: $(VALUE, body).getBoundingClientRect().top - top, behavior: "instant" }), { once: true });
+  fold.open = true;
 }
 
 function noteOpened() {
@@ -427,15 +486,20 @@ function tick() {
 }
 
 // When it ends: the title, and a word from the browser to who asked for one.
-let lastWord = $("#run-state")?.dataset.word;
+let lastWord = $("#run-state")?.dataset.word, lastSeq = run && seqNow(), wasOver = run && ENDED();
 function told() {
-  const state = $("#run-state"), word = state.dataset.word;
+  const state = $("#run-state"), word = state.dataset.word, over = ENDED(), moved = seqNow() !== lastSeq;
+  if (moved) run.dispatchEvent(new Event("run-moved"));
+  // What is asked further is there anew, unless somebody writes in it.
+  const further = $("#follow-up");
+  if (further && over && (moved || word !== lastWord) && !$("textarea", further)?.value) htmx.trigger(further, "ended");
+  if (wasOver && !over) goesOn();
+  lastSeq = seqNow();
+  wasOver = over;
   if (word === lastWord) return;
   lastWord = word;
-  const further = $("#follow-up[hx-get]");
-  if (further && "ended" in state.dataset) htmx.trigger(further, "ended");
   document.title = `${word}: ${run.dataset.title} · rlmweb`;
-  if ("ended" in state.dataset && window.Notification?.permission === "granted" && remembered(localStorage, "notify") === "yes" && document.hidden) {
+  if (over && window.Notification?.permission === "granted" && remembered(localStorage, "notify") === "yes" && document.hidden) {
     new Notification(`Run ${word.toLowerCase()}`, { body: run.dataset.title, tag: location.pathname });
   }
 }

@@ -318,6 +318,7 @@ function leave() {
   scrollTo({ top: before.y, behavior: "instant" });
   if (bar.contains(document.activeElement)) play.focus({ preventScroll: true });
   else if (document.activeElement === document.body) before.focus.focus({ preventScroll: true });
+  run.dispatchEvent(new Event("replay-left"));
 }
 function named() {
   const hash = `#t=${(at / 1000).toFixed(2).replace(/\.?0+$/, "")}`;
@@ -384,6 +385,8 @@ addEventListener("keydown", event => {
   }[event.key]);
   if (press) { event.preventDefault(); press(); }
 });
+// The run went on: its moments are others.
+run.addEventListener("run-moved", () => { data = loading = null; });
 // A part of the tree that is fetched meanwhile stands at the same moment.
 document.body.addEventListener("htmx:afterSwap", event => { if (on && tree.contains(event.detail.target)) { nodes = null; draw(at); } else nodes = null; });
 const linked = () => { const found = /^#t=(\d+(?:\.\d+)?)$/.exec(location.hash); if (found && "ended" in $("#run-state").dataset) { stop(); enter(1000 * Number(found[1])).then(there => { if (there) { named(); label(); } }); } };

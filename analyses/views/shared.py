@@ -105,8 +105,16 @@ def share_preview(request: HttpRequest, token: str) -> HttpResponse:
 def share_export(request: HttpRequest, token: str, format: str) -> HttpResponseBase:
     """The run as a file, as far as the share contains it."""
     run = sharing.shared_run(request, token)
-    if format not in EXPORTS or run.archived:  # what is packed is packed whole
+    if format not in EXPORTS:
         raise Http404
+    if run.archived:  # what is packed is packed whole
+        context = {
+            "token": token,
+            "title": "This run is in the archive",
+            "words": "Its calls and cells are packed away, so that there is nothing to download now. A member of its "
+            "workspace can bring them back; then this address gives the file.",
+        }
+        return render(request, "analyses/share_without.html", context, status=409)
     if not EXPORT.spend(f"{token}:{address_of(request)}"):
         return too_many(request)
     run.sandbox = {}  # of this instance

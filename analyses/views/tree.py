@@ -142,7 +142,12 @@ def cell_output(request: HttpRequest, call: int, cell: int, **where: str) -> Htt
         whole = "\n\n".join(text for text in found if text)
         return inert(HttpResponse(whole, content_type="text/plain; charset=utf-8"))
     if not run.contents.outputs:
-        raise Http404
+        why = {
+            "token": where["token"],
+            "title": "This link does not show whole outputs",
+            "words": "The page behind it has the outputs of cells as the model saw them. Who gave you the link can let it show them whole.",
+        }
+        return render(request, "analyses/share_without.html", why, status=404)
     row = get_object_or_404(
         Cell.objects.filter(run=run).only("output", "output_blob", "output_chars"), call_number=call, number=cell
     )

@@ -10,10 +10,12 @@ import pytest
 from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
 
-from analyses import feed, live
-from analyses.feed import Feed, Viewer
+from analyses import feed, live, rest
+from analyses.feed import Feed
 from analyses.frames import Painter
 from analyses.models import Run
+from analyses.rest import Rest
+from analyses.viewers import Viewer
 from tests.factories import Rows, make_run, make_user, make_workspace
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "LINGER", 0.05)
-    monkeypatch.setattr(feed, "AFTER_END", 0.1)
+    monkeypatch.setattr(rest, "LOOK", 0.1)
     monkeypatch.setattr(feed, "UNASKED", 0.2)
 
 
@@ -126,14 +128,17 @@ async def test_feed_looks_by_itself_where_the_wake_up_was_lost() -> None:
     Feed.of(stage.run.pk).leave(page.viewer)
 
 
-async def test_end_of_the_run_closes_the_sockets_for_good() -> None:
+async def test_viewers_of_a_run_that_ends_rest_and_its_feed_is_over() -> None:
     stage = await sync_to_async(Stage)()
     page = stage.page()
-    await Feed.of(stage.run.pk).join(page.viewer)
+    watched = Feed.of(stage.run.pk)
+    await watched.join(page.viewer)
     await sync_to_async(stage.rows.end)(answer="It is over.")
     await wake(stage.run)
-    await until(lambda: page.closed is not None)
-    assert page.closed == 1000 and "It is over." in "".join(page.frames)
+    await until(lambda: page.viewer in Rest.here().viewers)
+    assert page.closed is None and "It is over." in "".join(page.frames)
+    await until(lambda: Feed.of(stage.run.pk) is not watched)
+    page.viewer.leave()
 
 
 async def test_member_who_was_removed_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +175,7 @@ async def test_opened_part_gets_its_news_from_the_seq_at_which_it_was_fetched() 
     child = await sync_to_async(stage.run.call_set.get)(number=9)
     await sync_to_async(stage.rows.change)(child, notes=["asked again"])
     await page.reaches(stage.run.seq)
-    watched.open(page.viewer, {"c9": fetched, "b9": fetched})
+    page.viewer.open({"c9": fetched, "b9": fetched})
     await until(lambda: "call-9-about" in "".join(page.frames))
     assert "asked again" in "".join(page.frames) and "call-9-head" in "".join(page.frames)
     assert "call-9-head" not in "".join(other.frames)

@@ -22,11 +22,12 @@ from django.utils import timezone
 from PIL import Image
 
 from analyses import blobs, feed, sharing
-from analyses.consumers import GONE
 from analyses.ingest import import_paths
 from analyses.models import Call, Cell, Run, Share
 from analyses.routing import websocket_urlpatterns
+from analyses.trajectory import archive
 from analyses.trajectory.exporting import EXPORTS
+from analyses.viewers import GONE
 from tests.factories import make_run
 from tests.workspaces.cast import Cast, make_cast
 from workspaces.models import AuditEntry
@@ -232,13 +233,30 @@ def test_what_a_page_contains_stands_on_it(cast: Cast, run: Run) -> None:
 def test_without_outputs_nothing_shows_what_the_model_did_not_see(cast: Cast, run: Run) -> None:
     share, client = Share.objects.create(run=run, with_outputs=False), Client()
     assert 'data-outputs="seen"' in page(client, share)
-    assert client.get(f"{share.get_absolute_url()}c/1/2/output").status_code == 404
+    for whole in (
+        client.get(f"{share.get_absolute_url()}c/1/2/output", **how)
+        for how in ({}, {"headers": {"HX-Request": "true"}})
+    ):
+        assert whole.status_code == 404 and PRINTED not in whole.content.decode()
+        assert "This link does not show whole outputs" in whole.content.decode()
     inspected = page(client, share, "c/1/2/inspect")
     assert "kept value" not in inspected and "not part of what is shared" in inspected
     for name in EXPORTS:
         told = page(client, share, f"export/{name}")
         assert PRINTED not in told and "kept value" not in told, name
         assert "57,348 characters cut" in told, name  # what the model saw is there
+
+
+def test_a_run_in_the_archive_says_why_it_cannot_be_downloaded(cast: Cast, run: Run) -> None:
+    share, client = Share.objects.create(run=run), Client()
+    archive.archive(run)
+    assert 'popovertarget="export"' not in page(client, share)
+    told = client.get(f"{share.get_absolute_url()}export/jsonl")
+    assert told.status_code == 409 and "This run is in the archive" in told.content.decode()
+    assert client.get(f"{share.get_absolute_url()}export/nothing").status_code == 404
+    run.refresh_from_db()
+    archive.restore(run)
+    assert page(client, share, "export/jsonl")
 
 
 def test_with_outputs_all_of_them_are_there(cast: Cast, run: Run) -> None:

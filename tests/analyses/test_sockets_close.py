@@ -16,8 +16,8 @@ from django.core.cache import cache
 from django.test import Client
 
 from analyses import feed
-from analyses.consumers import GONE
 from analyses.routing import websocket_urlpatterns
+from analyses.viewers import ANEW, ASK_AGAIN, GONE, LET_GO
 from tests.factories import make_run, make_user, make_workspace
 from workspaces.models import User
 
@@ -183,7 +183,7 @@ async def test_a_session_that_ends_closes_its_sockets(happens: Callable[[Signed]
     address = signed.stage.address
     theirs, owners = await opened_by(signed.there, address), await opened_by(signed.stage.client, address)
     await sync_to_async(happens)(signed)
-    assert await code_of(theirs) == feed.ASK_AGAIN  # the page asks again, …
+    assert await code_of(theirs) == ASK_AGAIN  # the page asks again, …
     assert await owners.receive_nothing(0.3)
     await owners.disconnect()
     assert await code_of(await _asked(signed.there, address)) == GONE  # … and is told that there is nothing for it
@@ -193,7 +193,7 @@ async def test_whose_session_takes_a_new_key_comes_back_with_it() -> None:
     signed = await sync_to_async(Signed)()
     mine = await opened_by(signed.here, signed.stage.address)
     await sync_to_async(_changed_password)(signed)  # the session in which it was changed goes on, under another key
-    assert await code_of(mine) == feed.ASK_AGAIN
+    assert await code_of(mine) == ASK_AGAIN
     again = await opened_by(signed.here, signed.stage.address)
     await again.disconnect()
 
@@ -203,9 +203,9 @@ async def test_a_deleted_account_closes_its_sockets() -> None:
     theirs = await opened_by(signed.there, signed.stage.address)
     deleted = await sync_to_async(signed.here.post)("/accounts/delete/", {"proof": PASSWORD})
     assert deleted.status_code == 302
-    assert await code_of(theirs) in (GONE, feed.ASK_AGAIN)
+    assert await code_of(theirs) in (GONE, ASK_AGAIN)
 
 
 def test_codes_are_some_that_a_server_may_close_with() -> None:
     """1012 would be hx-ws's own word for it; WebSocket servers refuse to send it, and the socket would stay open."""
-    assert all(3000 <= code <= 4999 for code in (GONE, feed.ASK_AGAIN))
+    assert all(3000 <= code <= 4999 for code in (GONE, ASK_AGAIN, LET_GO, ANEW))

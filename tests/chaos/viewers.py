@@ -15,6 +15,7 @@ from typing import Any
 
 from playwright.sync_api import Browser
 
+from analyses.viewers import GONE
 from tests.browser import SITE, serve
 from tests.e2e.test_live_tree import DOM, SOCKET
 
@@ -49,7 +50,7 @@ class Viewer(threading.Thread):
         self.seq = int(stands[1])
         self.frames: list[str] = []
         self.lines = 0  # connections that stood
-        self.over = False  # the server said that the run has ended
+        self.over = False  # the server said that there is nothing to watch
         self._done = threading.Event()
 
     def run(self) -> None:
@@ -90,7 +91,7 @@ class Viewer(threading.Thread):
                         self._send(line, 0x8A, data)
                     elif kind == 8:
                         code = struct.unpack("!H", data[:2])[0] if len(data) >= 2 else 1005
-                        self.over = code in (1000, 4404)
+                        self.over = code == GONE
                         return
                     else:
                         self._take(data.decode())

@@ -7,9 +7,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, WebSocketRoute, expect
 
 from analyses import runpage
-from analyses.feed import ASK_AGAIN, GONE
 from analyses.frames import Painter
 from analyses.models import Run
+from analyses.viewers import ASK_AGAIN, GONE
 from tests.browser import SITE, chromium, serve
 from tests.factories import Rows
 from tests.film import DOM, SOCKET, Film, deliver, opened
@@ -54,7 +54,7 @@ def test_a_page_whose_session_is_over_asks_again_and_is_told() -> None:
 
         page.route_web_socket("**/ws/**", connect)
         page.goto(SITE + film.path)
-        expect(page.get_by_text("This run can no longer be watched from here")).to_be_attached()
+        expect(page.get_by_text("This run was deleted, or you may not watch it any more.")).to_be_attached()
         assert len(asked) == 2
 
 
