@@ -335,7 +335,7 @@ if (run) {
   });
 }
 
-let missed = null, reading = null; // frames held back from a replay; where the answer stood that was on screen before a frame
+let missed = null, reading = null; // how to ask for what a replay held back; the answer that was on the screen before a frame
 
 // One quiet line below the run's state, with a button.
 function news(words, press = "", does = null) {
@@ -362,18 +362,18 @@ function rested(reconnect) {
   askAgain = reconnect;
 }
 
-// A run that has ended goes on: whoever reads its answer keeps it where it is, now among the earlier ones.
+// A run that has ended goes on: whoever reads its answer keeps it where it is on the screen, now among the earlier ones.
 const VALUE = ":is(.panel-body, .table-wrap)";
 function answerSeen() {
   const box = $(`#answer > ${VALUE}`)?.getBoundingClientRect();
-  return box && box.bottom > $("#run-status").getBoundingClientRect().bottom && box.top < innerHeight ? box.top : null;
+  if (!box || box.bottom <= $("#run-status").getBoundingClientRect().bottom || box.top >= innerHeight) return null;
+  return { top: box.top, number: $("#earlier-answers").childElementCount + 1 };
 }
-function goesOn() {
-  setFollow(false);
-  const fold = reading !== null && $("#earlier-answers > li:first-child > details");
+function keepReading() {
+  const fold = reading && $(`#answer-${reading.number} > details`), { top } = reading ?? {};
   if (!fold) return;
-  const top = reading, body = $(".fold-body", fold);
-  body.addEventListener("htmx:afterSettle", () => scrollBy({ top: $(VALUE, body).getBoundingClientRect().top - top, behavior: "instant" }), { once: true });
+  const body = $(".fold-body", fold), stay = () => scrollBy({ top: ($(VALUE, body)?.getBoundingClientRect().top ?? top) - top, behavior: "instant" });
+  body.addEventListener("htmx:afterSettle", stay, { once: true });
   fold.open = true;
 }
 
@@ -493,7 +493,8 @@ function told() {
   // What is asked further is there anew, unless somebody writes in it.
   const further = $("#follow-up");
   if (further && over && (moved || word !== lastWord) && !$("textarea", further)?.value) htmx.trigger(further, "ended");
-  if (wasOver && !over) goesOn();
+  if (wasOver && moved) keepReading();
+  if (wasOver && !over) setFollow(false);
   lastSeq = seqNow();
   wasOver = over;
   if (word === lastWord) return;

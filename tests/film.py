@@ -93,7 +93,7 @@ def opened(film: Film, start: int, script: str = "", hash: str = "", **context: 
         if context.get("java_script_enabled", True):
             page.wait_for_function("() => window.htmx && document.readyState === 'complete'")
         yield page
-        assert complaints == []
+        assert complaints == [], complaints
 
 
 def deliver(page: Page, frames: list[str]) -> None:

@@ -84,10 +84,9 @@ def test_page_asks_the_database_a_fixed_number_of_times(shape: str, django_asser
         assert client.get(cast.run.get_absolute_url()).status_code == 200
 
 
-def test_page_of_an_ended_run_opens_no_socket() -> None:
-    cast = Cast()
-    assert b"ws-connect" not in cast.get(cast.alice).content
-    cast = Cast("running")
+@pytest.mark.parametrize("shape", ["running", "done"])
+def test_page_opens_a_socket_for_what_is_to_come(shape: str) -> None:
+    cast = Cast(shape)
     assert b'ws-connect="/ws/w/' in cast.get(cast.alice).content
 
 

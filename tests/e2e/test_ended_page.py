@@ -51,12 +51,14 @@ def test_a_follow_up_comes_to_who_reads_on_and_moves_nothing() -> None:
         expect(page.locator("[data-follow]")).to_have_attribute("aria-pressed", "false")
 
 
-def test_who_reads_the_answer_keeps_it_where_it_is() -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_who_reads_the_answer_keeps_it_where_it_is(late: bool) -> None:
     film = Further("answers/1", "follow-up")
+    frames = film.last[film.rested] if late else film.between[:1]
     with opened(film, film.rested, viewport={"width": 1200, "height": 700}) as page:
         words = page.inner_text("#answer-text")
         before = page.evaluate(TOP, "#answer-text")
-        deliver(page, film.between[:1])
+        deliver(page, frames)
         kept = page.locator("#answer-1-text")
         expect(kept).to_be_visible()
         assert kept.inner_text() == words
