@@ -41,6 +41,9 @@ class Household:
     def ask(self, question: str) -> int:
         return int(self._call("-m", "tests.chaos.process", "ask", question).split()[-1])
 
+    def further(self, run: int, question: str) -> None:
+        self._call("-m", "tests.chaos.process", "further", run, question)
+
     def fork(self, run: int, cell: int, code: str) -> int:
         return int(self._call("-m", "tests.chaos.process", "fork", run, cell, code).split()[-1])
 

@@ -1,6 +1,6 @@
 """A worker, or a person who asks, in a process of its own:
 
-``python -m tests.chaos.process worker | celery | ask QUESTION | fork RUN CELL CODE | upload FILE …``.
+``python -m tests.chaos.process worker | celery | ask QUESTION | further RUN QUESTION | fork RUN CELL CODE | upload FILE …``.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ def main(verb: str, *words: str) -> None:
         )
     elif verb == "ask":
         sys.stdout.write(f"{ask(words[0])}\n")
+    elif verb == "further":
+        further(int(words[0]), words[1])
     elif verb == "fork":
         sys.stdout.write(f"{fork(int(words[0]), int(words[1]), words[2])}\n")
     elif verb == "upload":
@@ -85,6 +87,13 @@ def ask(question: str) -> int:
     from analyses import actions
 
     return actions.start_run(desk(), None, question=question, wake=False, limits={"depth": 3}, seed="1").pk
+
+
+def further(run: int, question: str) -> None:
+    from analyses import follow_ups
+    from analyses.models import Run
+
+    follow_ups.ask_follow_up(Run.objects.get(pk=run), None, question, wake=False)
 
 
 def fork(run: int, cell: int, code: str) -> int:
