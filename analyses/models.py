@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from analyses.contents import ALL, Contents
+from analyses.fields import JSONAsWritten
 from analyses.querysets import CorpusQuerySet, DocumentQuerySet, RunQuerySet, ShareQuerySet
 from workspaces.models import Workspace
 
@@ -98,7 +99,7 @@ class Document(models.Model):
     encoding = models.CharField(max_length=40)
     original = models.CharField(max_length=64)  # sha256 of the uploaded bytes' blob
     original_bytes = models.PositiveBigIntegerField()
-    meta = models.JSONField(default=dict)
+    meta = JSONAsWritten(default=dict)
     marks = models.CharField(max_length=64, blank=True)  # blob of JSON: characters of the text → moments or pages
 
     objects = DocumentQuerySet.as_manager()
@@ -170,7 +171,7 @@ class UploadFile(models.Model):
     title = models.CharField(max_length=300, blank=True)
     format = models.CharField(max_length=12, blank=True)
     encoding = models.CharField(max_length=40, blank=True)
-    meta = models.JSONField(default=dict)
+    meta = JSONAsWritten(default=dict)
     document_chars = models.PositiveBigIntegerField(default=0)
     document_bytes = models.PositiveBigIntegerField(default=0)
     attempts = models.PositiveSmallIntegerField(default=0)  # times that a worker began to read it
@@ -239,7 +240,7 @@ class Answered(models.Model):
 
     answer_value = models.BinaryField(default=b"")
     answer_blob = models.CharField(max_length=64, blank=True)
-    answer_display = models.JSONField(null=True)  # JSON-like, bounded
+    answer_display = JSONAsWritten(null=True)  # JSON-like, bounded
     answer_cut = models.BooleanField(default=False)  # answer_display is not all of it
     answer_name = models.CharField(max_length=120, blank=True)  # the variable it was returned from
     answer_type = models.CharField(max_length=80, blank=True)
@@ -302,7 +303,7 @@ class Run(Answered):
 
     # A fork: another run up to a cell, and on from there (docs/decisions/0003). What it took over is not its own usage.
     forked_from = models.ForeignKey("self", models.SET_NULL, null=True, related_name="forks")
-    fork = models.JSONField(default=dict)  # {"run", "kind", "call", "cell", "changed", …}: analyses/forking.py
+    fork = JSONAsWritten(default=dict)  # {"run", "kind", "call", "cell", "changed", …}: analyses/forking.py
     reused = models.JSONField(
         default=dict
     )  # {"calls", "cells", "cost", tokens …}: counted there, not in the columns above
@@ -416,7 +417,7 @@ class ForeignCorpus(models.Model):
     """What the file of an imported run says of the corpus it ran on. The texts are elsewhere."""
 
     run = models.OneToOneField(Run, models.CASCADE, related_name="foreign_corpus")
-    described = models.JSONField()  # docs/trajectory.md, "corpus": name, version, sizes, digest, documents
+    described = JSONAsWritten()  # docs/trajectory.md, "corpus": name, version, sizes, digest, documents
 
     def __str__(self) -> str:
         return f"corpus of {self.run}"
@@ -482,7 +483,7 @@ class Call(Answered):
     dialect = models.CharField(max_length=10)
     title = models.CharField(max_length=200, blank=True)
     instruction = models.TextField(blank=True)  # bounded; the whole of it is in the first cell's messages
-    schema = models.JSONField(null=True)
+    schema = JSONAsWritten(null=True)
     context_type = models.CharField(max_length=80)
     context_shape = models.CharField(max_length=160)
     context_chars = models.PositiveBigIntegerField(default=0)
@@ -555,7 +556,7 @@ class Cell(models.Model):
     number = models.PositiveIntegerField()  # in its call, from 1
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.REPLY)
     status = models.CharField(max_length=8, choices=Status.choices, default=Status.WRITING)
-    messages = models.JSONField(default=list)  # [{"role", "content", …}]: what this turn added before the reply
+    messages = JSONAsWritten(default=list)  # [{"role", "content", …}]: what this turn added before the reply
     reply = models.TextField(blank=True)
     reasoning = models.TextField(blank=True)
     finish_reason = models.CharField(max_length=20, blank=True)  # of the reply; "length": it was cut
@@ -580,11 +581,11 @@ class Cell(models.Model):
     ended_at = models.FloatField(null=True)
     seconds = models.FloatField(default=0.0)  # of execution, waiting included
     waited = models.FloatField(default=0.0)
-    variables = models.JSONField(default=list)
+    variables = JSONAsWritten(default=list)
     replay_differs = models.BooleanField(default=False)  # it ran again, and its output was another
     reused = models.BooleanField(default=False)  # a fork took its reply over: no request was paid for
     edited = models.BooleanField(default=False)  # a person changed its code; the reply is as the model wrote it
-    exchange = models.JSONField(
+    exchange = JSONAsWritten(
         default=list
     )  # for replay: [["ask", order, identity], ["give", order, ""], …] as they came
     children_total = models.PositiveIntegerField(default=0)  # child calls it asked for
