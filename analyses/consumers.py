@@ -45,6 +45,8 @@ class RunConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has
 
     def _run(self) -> tuple[Run, tuple[str, Any]] | None:
         where = self.scope["url_route"]["kwargs"]
+        if any("\0" in name for name in where.values()):  # PostgreSQL refuses to look for it
+            return None
         if "token" in where:
             share = Share.objects.live().select_related("run").filter(token=where["token"]).first()
             cookies = self.scope.get("cookies", {})

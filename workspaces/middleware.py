@@ -1,4 +1,4 @@
-"""Signing in: by itself where one person runs rlmweb on their own machine, and out of the way of htmx."""
+"""Requests before and after the views: signing in by oneself on one's own machine and out of the way of htmx, odd addresses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib.auth import login
 from django.core.exceptions import MiddlewareNotUsed, PermissionDenied, ValidationError
 from django.db import DataError
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
 
 from workspaces import rates
@@ -38,6 +38,21 @@ class LocalOwnerMiddleware:
         if not request.path.startswith(MACHINES) and not request.user.is_authenticated:
             user, _ = local_owner()
             login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+        return self.get_response(request)
+
+
+class NulMiddleware:
+    """No NUL comes in by an address: PostgreSQL refuses to look for one, and no row is named so."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if "\0" in request.path_info:
+            raise Http404
+        asked = request.META.get("QUERY_STRING", "")
+        if "%00" in asked or "\0" in asked:
+            request.META["QUERY_STRING"] = asked.replace("%00", "").replace("\0", "")
         return self.get_response(request)
 
 

@@ -73,7 +73,7 @@ def settings_page(
     request: HttpRequest, member: Member, *, form: WorkspaceForm | None = None, invite_form: InviteForm | None = None
 ) -> HttpResponse:
     """The page, with the form that was refused, if one was."""
-    asked = request.GET.get("q", "").replace("\0", "").strip()[:200]
+    asked = request.GET.get("q", "").strip()[:200]
     me_first = Case(When(pk=member.pk, then=0), default=1)  # to see one's role, and to leave
     found = member.workspace.members.select_related("user").order_by(me_first, "joined_at", "pk")
     if asked:

@@ -30,9 +30,7 @@ COLUMNS = ("at", "actor", "action", "target", "details", "address")
 def audit(request: HttpRequest, workspace: str) -> HttpResponseBase:
     member = membership(request, workspace)
     demand(member, May.AUDIT)
-    chosen = {
-        name: request.GET.get(name, "").replace("\0", "").strip()[:200] for name in ("action", "who", "since", "until")
-    }
+    chosen = {name: request.GET.get(name, "").strip()[:200] for name in ("action", "who", "since", "until")}
     entries = _filtered(member.workspace, chosen)
     if request.GET.get("as") == "csv":
         if not rates.EXPORT.spend(member.user_id):

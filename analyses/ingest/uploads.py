@@ -222,7 +222,7 @@ def process(upload_id: int) -> None:
 
 def _index_beside(upload_id: int) -> None:
     """A worker has the index of a new version ready before somebody searches."""
-    if settings.REDIS_URL and (version := Upload.objects.select_related("version").get(pk=upload_id).version):
+    if settings.WORKERS and (version := Upload.objects.select_related("version").get(pk=upload_id).version):
         search.build_beside(version)
 
 
@@ -776,7 +776,7 @@ JOBS = Jobs(Upload, waiting, process)
 
 def wake(upload: Upload) -> None:
     """Have the upload worked on: by a worker, or here and now where there is no broker."""
-    if not settings.REDIS_URL:
+    if not settings.WORKERS:
         process(upload.pk)
         return
     transaction.on_commit(lambda: _send(upload.pk))

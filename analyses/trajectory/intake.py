@@ -80,7 +80,7 @@ def _told(outcome: Outcome) -> dict[str, Any]:
 
 def wake(made: Import) -> None:
     """Have it worked on: by a worker, or here and now where there is no broker."""
-    if not settings.REDIS_URL:
+    if not settings.WORKERS:
         process(made.pk)
         return
     transaction.on_commit(lambda: _send(made.pk))

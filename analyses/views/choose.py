@@ -44,7 +44,7 @@ class Choice:
 
     def __init__(self, version: CorpusVersion, asked: QueryDict) -> None:
         self.version = version
-        self.query = asked.get("q", "").replace("\0", "").strip()[:QUERY_MOST]
+        self.query = asked.get("q", "").strip()[:QUERY_MOST]
         self.texts = asked.get("in") == "texts"
         self.act = asked.get("do", "") if asked.get("do") in ACTS else ""
         self.page_asked = asked.get("page", "1")

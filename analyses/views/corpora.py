@@ -71,7 +71,7 @@ def corpus_list(request: HttpRequest, workspace: str) -> HttpResponse:
         .select_related("workspace", "created_by")
         .defer("sample_questions")
     )
-    asked = request.GET.get("q", "").replace("\0", "").strip()[:200]
+    asked = request.GET.get("q", "").strip()[:200]
     who = request.GET.get("who", "")
     sort = request.GET.get("sort", "") if request.GET.get("sort") in SORTS else ""
     if asked:

@@ -66,7 +66,7 @@ def run_list(request: HttpRequest, workspace: str) -> HttpResponse:
     chosen = {
         "status": request.GET.get("status", "") if request.GET.get("status") in FILTERS else "",
         "who": _who(request.GET.get("who", ""), member),
-        "q": request.GET.get("q", "").replace("\0", "").strip()[:200],
+        "q": request.GET.get("q", "").strip()[:200],
     }
     who = chosen["who"]
     runs = listed(member)

@@ -20,7 +20,7 @@ def corpus_search(request: HttpRequest, workspace: str, key: str) -> HttpRespons
     version = version_of(request, corpus)
     if not rates.SEARCH.spend(request.user.pk):
         return rates.too_many(request)
-    query = request.GET.get("q", "").replace("\0", "").strip()[:QUERY_MOST]
+    query = request.GET.get("q", "").strip()[:QUERY_MOST]
     gone = False
     try:
         answer = search(version, query)
