@@ -8,15 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.db import DataError, connection
 from django.db import Error as DatabaseError
-from django.db import connection
 from django.utils import timezone
 
 from analyses import endpoints, forking, ingest, leases, models, recordings
 from analyses.blobs import BlobMissing
 from analyses.live import LiveRun, redis_of_loop
 from analyses.models import Run, Status
-from analyses.recorder import LeaseLost, LetGo, RunRecord, Writer
+from analyses.recorder import LeaseLost, LetGo, RunRecord, Writer, close_rows
 from analyses.texts import Unkept
 from rlm.client import ModelClient
 from rlm.endpoints import Endpoint
@@ -32,6 +32,10 @@ from sandbox import JailPool, SandboxUnavailable, Value
 
 log = logging.getLogger(__name__)
 
+REFUSED = (
+    "Something in it could not be written down. Everything before that is kept. "
+    "This is a mistake of rlmweb itself: please report it with what its log says."
+)
 NO_ROOM = (
     "It was paused because there is no room left for the database. Everything so far is there; when there is room again, "
     "let it go on."
@@ -125,6 +129,8 @@ async def execute(
                 result = _failed(str(error))
         await record.finish(result)
         kept = result.warm if isinstance(result, RunResult) else None
+    except DataError:  # whoever took it up would fail at the same; the recorder has said at what
+        await asyncio.to_thread(_refused, run.pk, run.lease_token)
     except DatabaseError as error:  # nothing can be written: its lease runs out, and it is taken up where its rows end
         log.error("run %s is let go of, as the database does not do what it is asked: %s", run.pk, error)
         if "is full" in str(error) or "No space left" in str(error):
@@ -139,6 +145,15 @@ async def execute(
             if one is not None and (kept is None or one.jail is not kept.jail):
                 await one.close()
     return kept
+
+
+def _refused(run_id: int, token: str) -> None:
+    try:
+        close_rows(Run.objects.get(pk=run_id), Status.FAILED, REFUSED, token)
+    except (DatabaseError, Run.DoesNotExist) as error:
+        log.error("run %s could not be ended: %s", run_id, error)
+    finally:
+        connection.close()
 
 
 def _begin_fork(run: Run) -> None:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from django.conf import settings
+from django.db import DataError, close_old_connections, connection, transaction
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -551,12 +551,14 @@ class Writer:
         checked: dict[RunRecord, float] = {}
         try:
             checked = dict.fromkeys(records, self._store(list(records)))
-        except LeaseLost:
+        except (LeaseLost, DataError):
             # One of them; find which, each in a transaction of its own.
             for record in list(records):
                 try:
                     checked[record] = self._store([record])
                 except (LeaseLost, DatabaseError) as error:
+                    if isinstance(error, DataError):
+                        log.error("run %s: what is to be written is refused: %s", record.run.pk, error)
                     self._give_up(records.pop(record), error)
         except DatabaseError as error:
             log.error("the database could not be written for %d s: %s", RETRY_SECONDS, error)
@@ -614,6 +616,8 @@ def patiently(work: Callable[[], T]) -> T:
             done = work()
             outage.DATABASE.over()
             return done
+        except DataError:
+            raise  # it is there, and refuses what it is given: now and ever
         except DatabaseError as error:
             if time.monotonic() > give_up:
                 raise

@@ -121,9 +121,9 @@ def bounded_answer(value: Value | None, name: str) -> dict[str, Any]:
         "answer_blob": "" if in_row else _put(dump),
         "answer_display": clean_json(value.plain(max_chars=ANSWER_SHOWN if cut else 4 * ANSWER_MOST)),
         "answer_cut": cut,
-        "answer_name": name[:120],
-        "answer_type": value.type_name[:80],
-        "answer_shape": value.shape[:160],
+        "answer_name": clean(name)[:120],
+        "answer_type": clean(value.type_name)[:80],
+        "answer_shape": clean(value.shape)[:160],
     }
 
 

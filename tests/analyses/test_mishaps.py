@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import redis
-from django.db import OperationalError
+from django.db import DataError, OperationalError
 
 from analyses import actions, blobs, execution, live, outage, recorder
-from analyses.execution import NO_ROOM
+from analyses.execution import NO_ROOM, REFUSED
 from analyses.leases import lease_of
 from analyses.models import Call, Cell, Run
 from analyses.recorder import RunRecord
@@ -134,6 +134,23 @@ def test_a_run_rests_where_the_database_is_full(
     actions.resume_run(run)
     run = execute(worker, run, server)
     assert (run.status, run.reason, run.answer_display) == ("done", "", 2)
+
+
+def test_a_run_whose_rows_the_database_refuses_fails_and_says_so(
+    workers: Callable[..., Worker], scripted: Callable[..., Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, worker = scripted({"replies": ["```repl\nx = 1\n```"], "default": "```repl\nFINAL(x + 1)\n```"}), workers()
+    write = RunRecord.write
+
+    def refused(self: RunRecord) -> None:
+        if self.run.cells:
+            raise DataError("value too long for type character varying(80)")
+        write(self)
+
+    monkeypatch.setattr(RunRecord, "write", refused)
+    run = execute(worker, ask(server), server)
+    assert (run.status, run.lease_token, run.reason) == ("failed", "", REFUSED)
+    assert not run.call_set.exclude(status="failed").exists()
 
 
 def test_a_run_whose_worker_cannot_read_the_database_is_left_to_who_can(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import OperationalError, transaction
+from django.db import DataError, OperationalError, transaction
 
 from analyses import recorder
 from analyses.models import Call, Cell, Run, Status
@@ -219,6 +221,21 @@ async def test_a_database_that_stays_away_ends_the_run(record: RunRecord, monkey
         await record.commit()
 
 
+async def test_what_the_database_refuses_ends_its_own_run_alone_and_at_once(
+    record: RunRecord, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "RETRY_SECONDS", 3600.0)  # it is no outage: this would hang
+    other = await Run.objects.acreate(
+        workspace_id=run.workspace_id, number=2, question="?", endpoint="offline", lease_token="theirs", seed="2"
+    )
+    theirs = RunRecord(other, record._writer)
+    record(queued(1, dialect="longer than its column"))
+    theirs(queued(1))
+    results = await asyncio.gather(record.commit(), theirs.commit(), return_exceptions=True)
+    assert isinstance(results[0], DataError) and results[1] is None
+    assert [await Call.objects.filter(run=each).acount() for each in (run, other)] == [0, 1]
+
+
 async def test_unknown_cost_stays_unknown(record: RunRecord, run: Run) -> None:
     for event in [queued(1), turn(1, 1), replied(1, 1, Usage(1, 1, cost=None)), ran(1, 1), turn(1, 2), replied(1, 2)]:
         record(event)
@@ -239,6 +256,34 @@ async def test_hostile_text_is_made_harmless(record: RunRecord, run: Run) -> Non
     everything = repr([calls[0].title, calls[0].schema, calls[0].answer_display, cells[0].output, cells[0].messages])
     assert not any(bad in everything for bad in ("\\x00", "\\x1b", "\\u202e", "\\u2066", "\\ud800"))
     assert row.answer_display == "\N{SYMBOL FOR NULL}"
+
+
+async def test_an_answer_comes_back_as_it_was_given(record: RunRecord, run: Run) -> None:
+    """jsonb would sort the keys, and make an integer of 1e22."""
+    answer = {"who": "Zürich", "n": 1e22, "it": [{"long name": -0.0, "b": 1, "a": 2}]}
+    record(queued(1, schema={"properties": {"who": {}, "it": {}, "a": {}}}))
+    record(finished(1, answer=answer))
+    await record.finish(result(answer))
+    row, calls, _ = await rows(run)
+    assert json.dumps(row.answer_display) == json.dumps(calls[0].answer_display) == json.dumps(answer)
+    assert list(calls[0].schema["properties"]) == ["who", "it", "a"]
+    assert await Run.objects.filter(answer_display__icontains="Zürich").aexists()
+
+
+async def test_a_message_keeps_what_no_text_column_takes(record: RunRecord, run: Run) -> None:
+    extra = {"tool_calls": [{"function": {"name": "\x00", "arguments": "\ud800\ue000"}}]}
+    record(queued(1))
+    record(events.TurnStarted(1, 1, [events.Message("assistant", "", extra)], time.time()))
+    await record.commit()
+    assert (await rows(run))[2][0].messages == [{"role": "assistant", "content": "", **extra}]
+
+
+async def test_names_of_values_are_made_harmless_and_short(record: RunRecord, run: Run) -> None:
+    record(queued(1))
+    given = dataclasses.replace(result(), answer_name="n\x00" * 200)
+    await record.finish(given)
+    row, _, _ = await rows(run)
+    assert row.answer_name == "n\N{SYMBOL FOR NULL}" * 60
 
 
 async def test_a_long_output_goes_to_a_blob_and_comes_back_whole(record: RunRecord, run: Run) -> None:
