@@ -313,7 +313,7 @@ def build_beside(version: CorpusVersion) -> None:
         try:
             build(version)
         except Exception:
-            log.exception("the text of %s was not indexed", version)
+            log.exception("corpus version %s was not indexed", version.pk)  # its name may be what cannot be had
         finally:
             with _lock:
                 _building.discard(version.text)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import services, strict
 from tests.scripted.fixture import scripted, scripted_server
 
 __all__ = ["scripted", "scripted_server"]
@@ -45,6 +46,15 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    strict.hold_sqlite_to_it()
+    if services.POSTGRES:
+        services.drop_by_force()
+    if services.REDIS:  # its clients belong to event loops, and tests end theirs without a word
+        for left in ("unclosed", "loop is closed"):
+            config.addinivalue_line("filterwarnings", f"ignore:{left}:ResourceWarning")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

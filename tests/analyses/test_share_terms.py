@@ -345,7 +345,7 @@ def image_of(client: Client, share: Share) -> Image.Image:
     return Image.open(io.BytesIO(response.content))
 
 
-@pytest.mark.parametrize("question", ["Who saw it?", "w" * 3000, "七つの灯台 " * 40, "\u202e🦑\x00 e\u0301", ""])
+@pytest.mark.parametrize("question", ["Who saw it?", "w" * 3000, "七つの灯台 " * 40, "\u202e🦑\x01 e\u0301", ""])
 def test_a_preview_is_drawn_whatever_the_question(cast: Cast, question: str) -> None:
     run = make_run(cast.workspace, "crowd", question=question)
     assert image_of(Client(), Share.objects.create(run=run)).size == (1200, 630)

@@ -13,6 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.types.json import set_json_loads
+
 PROJECT = Path(__file__).resolve().parent.parent.parent
 OURS = ("RLMWEB_", "OPENAI_", "DJANGO_", "PYTEST_", "REDIS_", "DATABASE_")
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
@@ -25,6 +28,8 @@ def faketime() -> Path:
 
 
 class Household:
+    """``environment`` may name a PostgreSQL; without, it is SQLite."""
+
     def __init__(self, data: Path, base_url: str, **environment: str) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         self.environment = clean | environment
@@ -63,6 +68,11 @@ class Household:
         return worker
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What a query finds; JSON as text."""
+        if postgres := self.environment.get("DATABASE_URL"):
+            with psycopg.connect(postgres, autocommit=True) as connection:
+                set_json_loads(bytes.decode, connection)
+                return connection.execute(query).fetchall()  # type: ignore[arg-type]
         [file] = list(self.data.rglob("*.sqlite3"))
         with sqlite3.connect(file, timeout=10) as database:
             found = database.execute(query).fetchall()

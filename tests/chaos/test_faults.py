@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from benchmarks.chaos import faults
+from tests import services
 from tests.chaos.lane import KINDS, STOP_SECONDS
 
 # One installation goes through all of them: it takes a minute on a quiet machine.
@@ -25,8 +27,12 @@ def told() -> Iterator[dict[str, dict[str, Any]]]:
     kinds = ["clock stepped", *rng.sample([kind for kind in KINDS if kind != "clock stepped"], len(KINDS) - 1)]
     cases = [(number, kind, rng.randrange(1 << 30)) for number, kind in enumerate(kinds, 1)]
     found: dict[str, dict[str, Any]] = {"seed": {"seed": seed}}
-    for line in faults(cases, 1, {"lease": 5, "quick": True, "children": 16}):
-        found[line.get("kind", "figures")] = line
+    with services.installation() as environment:
+        options = {"lease": 5, "quick": True, "children": 16, "database": environment.get("DATABASE_URL", "")}
+        if services.REDIS:  # one of its own all the same: it is killed
+            options["redis_server"] = shutil.which("redis-server") or ""
+        for line in faults(cases, 1, options):
+            found[line.get("kind", "figures")] = line
     yield found
 
 

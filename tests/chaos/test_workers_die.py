@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import services
 from tests.chaos.household import Household, halt
 from tests.scripted.fixture import Scripted, scripted, scripted_server
 
@@ -46,9 +47,11 @@ SCRIPT = {
 def household(tmp_path: Path, scripted: Callable[..., Scripted]) -> Iterator[tuple[Household, Scripted]]:
     server = scripted(SCRIPT)
     # A lease as short as it may be: these tests wait for it.
-    one = Household(tmp_path, server.base_url, RLMWEB_LEASE_SECONDS="3", RLMWEB_SANDBOX_SPARE="0")
-    yield one, server
-    one.close()
+    with services.installation() as environment:
+        environment |= {"RLMWEB_LEASE_SECONDS": "3", "RLMWEB_SANDBOX_SPARE": "0"}
+        one = Household(tmp_path, server.base_url, **environment)
+        yield one, server
+        one.close()
 
 
 @pytest.mark.parametrize("replies", [1, 9])

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests import services
 from tests.e2e.instance import PROJECT, Instance, clean_environment, wait_until
 from tests.scripted.fixture import Scripted
 
@@ -35,27 +36,29 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    one = Instance(tmp_path_factory.mktemp("instance") / "data").start()
-    try:
-        one.wait_for_line(r"rlmweb is at ")
-        one.wait_until_well()
-        yield one
-    finally:
-        one.end()
+    with services.installation() as environment:
+        one = Instance(tmp_path_factory.mktemp("instance") / "data", **environment).start()
+        try:
+            one.wait_for_line(r"rlmweb is at ")
+            one.wait_until_well()
+            yield one
+        finally:
+            one.end()
 
 
 @pytest.fixture
 def launch() -> Iterator[Callable[..., Instance]]:
     """Start an instance that is gone after the test, whatever became of the test."""
     launched: list[Instance] = []
+    with services.installation() as own:
 
-    def start(*arguments: Any, **environment: str) -> Instance:
-        launched.append(Instance(*arguments, **environment))
-        return launched[-1].start()
+        def start(*arguments: Any, **environment: str) -> Instance:
+            launched.append(Instance(*arguments, **own | environment))
+            return launched[-1].start()
 
-    yield start
-    for one in launched:
-        one.end()
+        yield start
+        for one in launched:
+            one.end()
 
 
 def test_a_new_instance_says_its_address_and_the_owners_password_once(instance: Instance) -> None:
@@ -77,7 +80,7 @@ def test_health_is_well_in_every_part(instance: Instance) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["web", "worker", "valkey"])
+@pytest.mark.parametrize("name", ["web", "worker", pytest.param("valkey", marks=services.about_embedded_redis)])
 def test_a_program_that_is_killed_starts_again(instance: Instance, name: str) -> None:
     instance.wait_until_well()
     before = instance.programs()
@@ -105,7 +108,7 @@ def test_ctrl_c_ends_everything_and_a_second_start_is_quick(tmp_path: Path, laun
     first = launch(tmp_path / "da ta#%s")  # a path that tools like to take for something else
     first.wait_for_line(r"rlmweb is at ")
     first.wait_until_well()
-    assert set(first.programs()) == {"web", "worker", "valkey"}
+    assert set(first.programs()) == {"web", "worker"} | (set() if services.REDIS else {"valkey"})
     assert first.end(signal.SIGINT) < 5
 
     started = time.monotonic()
