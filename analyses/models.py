@@ -550,8 +550,9 @@ class Cell(models.Model):
         ERROR = "error"  # it raised, or its REPL was killed
         STOPPED = "stopped"  # its call ended first
 
-    run = models.ForeignKey(Run, models.CASCADE, related_name="cell_set")
-    call = models.ForeignKey(Call, models.CASCADE, related_name="cell_set")
+    # Without indexes of their own: those below begin with them.
+    run = models.ForeignKey(Run, models.CASCADE, related_name="cell_set", db_index=False)
+    call = models.ForeignKey(Call, models.CASCADE, related_name="cell_set", db_index=False)
     call_number = models.PositiveIntegerField()
     number = models.PositiveIntegerField()  # in its call, from 1
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.REPLY)
@@ -600,7 +601,10 @@ class Cell(models.Model):
     class Meta:
         ordering = ["call", "number"]
         constraints = [models.UniqueConstraint(fields=["call", "number"], name="cell_once_a_call")]
-        indexes = [models.Index(fields=["run", "seq"], name="cell_changed")]
+        indexes = [
+            models.Index(fields=["run", "seq"], name="cell_changed"),
+            models.Index(fields=["run", "call_number", "number"], name="cell_of_run"),
+        ]
 
     def __str__(self) -> str:
         return f"cell {self.call_number}.{self.number}"

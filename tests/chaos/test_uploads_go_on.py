@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import documents as make
+from tests import services
 from tests.chaos.household import Household, halt
 from tests.e2e.instance import descendants, processes
 
@@ -30,15 +31,11 @@ def slow(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def house(tmp_path: Path, slow: Path) -> Iterator[Household]:
-    one = Household(
-        tmp_path / "data",
-        "http://127.0.0.1:9",
-        RLMWEB_LEASE_SECONDS="3",
-        RLMWEB_SANDBOX_SPARE="0",
-        CHAOS_SLOW=str(slow),
-    )
-    yield one
-    one.close()
+    with services.installation() as environment:
+        environment |= {"RLMWEB_LEASE_SECONDS": "3", "RLMWEB_SANDBOX_SPARE": "0", "CHAOS_SLOW": str(slow)}
+        one = Household(tmp_path / "data", "http://127.0.0.1:9", **environment)
+        yield one
+        one.close()
 
 
 @pytest.fixture
