@@ -100,7 +100,7 @@ class Document(models.Model):
     original = models.CharField(max_length=64)  # sha256 of the uploaded bytes' blob
     original_bytes = models.PositiveBigIntegerField()
     meta = JSONAsWritten(default=dict)
-    marks = models.CharField(max_length=64, blank=True)  # blob of JSON: characters of the text → moments or pages
+    marks = models.CharField(max_length=64, blank=True)  # blob of JSON: characters → moments, pages, chapters
 
     objects = DocumentQuerySet.as_manager()
 

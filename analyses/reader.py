@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from analyses import blobs
+from analyses.ingest.meta import shortened
 from analyses.models import Document
 from analyses.texts import clean
 
@@ -20,6 +21,7 @@ HITS = 200
 STROKES = 500  # of the overview, at most: hits nearer than that are one
 SNIPPET = 60  # characters to each side of a hit
 QUERY_MOST = 200
+TITLE_SHOWN = 80  # characters of a chapter's
 WHOLE_MOST = 48 << 20  # bytes of a text that is read into memory to be searched
 
 
@@ -63,9 +65,13 @@ class Window:
     end: int
     paragraphs: list[Paragraph] = field(default_factory=list)
     cited: tuple[int, int] | None = None
-    place: str = ""  # where the cited range is in a recording or on pages: "at 41:08", "on page 12"
+    place: str = (
+        ""  # where the cited range is in a recording, on pages, in a book: "at 41:08", "on page 12", "in “The fog”"
+    )
     page: int = 0  # where the document has pages: the one that the window begins on, or the cited range
     pages: int = 0
+    chapter: int = 0  # of a book, by its table of contents: the one that the window begins in, or the cited range
+    chapters: list[tuple[int, str]] = field(default_factory=list)  # number, title
     query: str = ""
     hits: list[Hit] = field(default_factory=list)
     hit_count: int = 0
@@ -76,7 +82,10 @@ class Window:
     def of(cls, document: Document, asked: Any) -> Window:
         cited = _range(asked.get("c", ""), document.characters)
         text = Text(document)
-        at = cited[0] if cited else text.page_start(_number(asked.get("page", ""))) or _number(asked.get("at", "0"))
+        named = text.start("page", _number(asked.get("page", ""))) or text.start(
+            "chapter", _number(asked.get("chapter", ""))
+        )
+        at = cited[0] if cited else named or _number(asked.get("at", "0"))
         start, end, shown = text.around(min(at, max(0, document.characters - 1)), before=1200 if cited else 0)
         window = cls(document, start, end, cited=cited, query=asked.get("q", "").replace("\0", "")[:QUERY_MOST].strip())
         if window.query:
@@ -84,7 +93,8 @@ class Window:
         window._draw(text, shown)
         if cited:
             window.place = text.place(cited[0])
-        window.page, window.pages = text.page(cited[0] if cited else start), text.pages
+        window.page, window.pages = text.number("page", cited[0] if cited else start), text.pages
+        window.chapter, window.chapters = text.number("chapter", cited[0] if cited else named or start), text.chapters
         return window
 
     def _find(self, text: Text) -> None:
@@ -283,18 +293,18 @@ class Text:
         return count
 
     def _mark(self, character: int) -> tuple[str, int]:
-        """What the marks say of a character: ("time", ms), ("page", number) or ("", 0)."""
-        if not self.document.marks:
-            return "", 0
-        kind, places, values = _marks(self.document.marks)
+        """What the marks say of a character: ("time", ms), ("page" or "chapter", number) or ("", 0)."""
+        kind, places, values, _ = _marks(self.document.marks)
         at = bisect_right(places, character) - 1
         return (kind, values[at]) if at >= 0 else ("", 0)
 
     def label(self, character: int) -> str:
-        """Where a character is in a recording, "41:08", or on which page, "p. 12"; "" where the text has neither."""
+        """Where a character is in a recording, "41:08", or on which page, "p. 12", in which part of a book, "§ 3"; or ""."""
         kind, value = self._mark(character)
         if kind == "page":
             return f"p. {value:,}"
+        if kind == "chapter":
+            return f"§ {value:,}"
         if kind != "time":
             return ""
         hours, rest = divmod(value // 1000, 3600)
@@ -303,23 +313,37 @@ class Text:
     def place(self, character: int) -> str:
         """The same in a sentence."""
         kind, value = self._mark(character)
+        if kind == "chapter":
+            return f"in “{self.title(value)}”"
         return f"on page {value:,}" if kind == "page" else f"at {label}" if (label := self.label(character)) else ""
 
-    def page(self, character: int) -> int:
-        kind, value = self._mark(character)
-        return value if kind == "page" else 0
+    def number(self, kind: str, character: int) -> int:
+        """Of the page or chapter that a character is in; 0 where there are none."""
+        found, value = self._mark(character)
+        return value if found == kind else 0
+
+    def title(self, chapter: int) -> str:
+        titles = _marks(self.document.marks)[3]
+        return clean(titles[chapter - 1]) if 0 < chapter <= len(titles) else ""
 
     @property
     def pages(self) -> int:
-        kind, _, values = _marks(self.document.marks) if self.document.marks else ("", [], [])
+        kind, _, values, _ = _marks(self.document.marks)
         return values[-1] if kind == "page" and values else 0
 
-    def page_start(self, page: int) -> int:
-        """The character at which a page begins; 0 where there is no such page."""
-        if not page or not self.pages:
+    @property
+    def chapters(self) -> list[tuple[int, str]]:
+        return [
+            (number, shortened(clean(title), TITLE_SHOWN))
+            for number, title in enumerate(_marks(self.document.marks)[3], 1)
+        ]
+
+    def start(self, kind: str, number: int) -> int:
+        """The character at which a page or a chapter begins; 0 where there are none."""
+        found, places, values, _ = _marks(self.document.marks)
+        if not number or found != kind or not places:
             return 0
-        _, places, values = _marks(self.document.marks)
-        at = bisect_left(values, page)
+        at = bisect_left(values, number)
         return places[at] if at < len(places) else places[-1]
 
 
@@ -343,9 +367,11 @@ def _nth(piece: bytes, number: int) -> int:
 
 
 @lru_cache(maxsize=16)
-def _marks(sha: str) -> tuple[str, list[int], list[int]]:
+def _marks(sha: str) -> tuple[str, list[int], list[int], list[str]]:
+    """Kind, characters, moments or numbers, and titles where there are such."""
     try:
-        found = json.loads(blobs.read(sha))
+        found: dict[str, Any] = json.loads(blobs.read(sha)) if sha else {"kind": "", "marks": []}
     except blobs.BlobMissing:
-        return "", [], []
-    return found["kind"], [place for place, _ in found["marks"]], [value for _, value in found["marks"]]
+        return "", [], [], []
+    places, values = [place for place, _ in found["marks"]], [value for _, value in found["marks"]]
+    return found["kind"], places, values, found.get("titles", [])

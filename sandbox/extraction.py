@@ -125,15 +125,17 @@ class Extraction:
         file: Memory,
         on_text: Callable[[str], None],
         on_page: Callable[[int, int], None] | None = None,
+        on_chapter: Callable[[str], None] | None = None,
         limits: ExtractLimits = ExtractLimits(),  # noqa: B008 (frozen)
         look: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
-        """Have a file read. Its text goes to `on_text` as it comes; a page's number and their count before its text.
+        """Have a file read. Its text goes to `on_text` as it comes; a page's number and their count before its text,
+        and so the title of a chapter.
 
         `look` is called several times a second meanwhile. Returns what the file says of itself. Raises Unreadable for the
         file, SandboxError where the jail is gone. What a callback raises ends the reading.
         """
-        return self._run({"kind": kind}, file, limits, on_text, on_page, look)
+        return self._run({"kind": kind}, file, limits, on_text, on_page, on_chapter, look)
 
     def _run(
         self,
@@ -142,6 +144,7 @@ class Extraction:
         limits: ExtractLimits,
         on_text: Callable[[str], None],
         on_page: Callable[[int, int], None] | None = None,
+        on_chapter: Callable[[str], None] | None = None,
         look: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
         ours, theirs = socket.socketpair()
@@ -161,6 +164,8 @@ class Extraction:
                         on_text(words.decode())
                     if message["op"] == "page" and on_page:
                         on_page(_count(message["number"]), _count(message["of"]))
+                    elif message["op"] == "chapter" and on_chapter:
+                        on_chapter(str(message["title"]))
                     elif message["op"] == "refused":
                         ended = True
                         raise Unreadable(str(message["why"])[:40], str(message.get("detail", ""))[:500])

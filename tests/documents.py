@@ -102,12 +102,26 @@ def docx(body: str, *, title: str = "", author: str = "", footnotes: Sequence[st
 
 
 def epub(
-    chapters: dict[str, str], *, title: str = "A book", author: str = "", spine: Sequence[str] = (), before: str = ""
+    chapters: dict[str, str],
+    *,
+    title: str = "A book",
+    author: str = "",
+    spine: Sequence[str] = (),
+    before: str = "",
+    contents: Sequence[tuple[str, str]] = (),
+    ncx: bool = False,
 ) -> bytes:
-    """A book: file names and the bodies of their pages, read in the order of `spine`."""
+    """A book: file names and the bodies of their pages, read in the order of `spine`.
+
+    `contents`: where each part begins ("c1" or "c1#place") and its title; told as EPUB 3 does, or by an `ncx` as EPUB 2.
+    """
     items = "".join(
         f'<item id="{name}" href="text/{name}.xhtml" media-type="application/xhtml+xml"/>' for name in chapters
     )
+    if contents and ncx:
+        items += '<item id="toc" href="nav/toc.ncx" media-type="application/x-dtbncx+xml"/>'
+    elif contents:
+        items += '<item id="toc" href="nav/toc.xhtml" media-type="application/xhtml+xml" properties="nav"/>'
     order = "".join(f'<itemref idref="{name}"/>' for name in spine or chapters)
     parts: dict[str, bytes | str] = {
         "mimetype": "application/epub+zip",
@@ -117,6 +131,24 @@ def epub(
         f"<dc:title>{escape(title)}</dc:title><dc:creator>{escape(author)}</dc:creator><dc:date>1911-10-01</dc:date>"
         f"<dc:language>en</dc:language></metadata><manifest>{items}</manifest><spine>{order}</spine></package>",
     }
+    targets = [
+        (f"../text/{name}.xhtml{mark}{place}", escape(words))
+        for (name, mark, place), words in ((target.partition("#"), words) for target, words in contents)
+    ]
+    if contents and ncx:
+        points = "".join(
+            f'<navPoint><navLabel><text>{words}</text></navLabel><content src="{target}"/></navPoint>'
+            for target, words in targets
+        )
+        parts["OEBPS/nav/toc.ncx"] = (
+            f'{before}<ncx xmlns="http://www.daisy.org/z3986/2005/ncx/"><navMap>{points}</navMap></ncx>'
+        )
+    elif contents:
+        links = "".join(f'<li><a href="{target}">{words}</a></li>' for target, words in targets)
+        parts["OEBPS/nav/toc.xhtml"] = (
+            f'{before}<html xmlns="http://www.w3.org/1999/xhtml" xmlns:epub="http://www.idpf.org/2007/ops"><body>'
+            f'<nav epub:type="toc"><ol>{links}</ol></nav></body></html>'
+        )
     for name, body in chapters.items():
         parts[f"OEBPS/text/{name}.xhtml"] = (
             '<?xml version="1.0" encoding="utf-8"?><html xmlns="http://www.w3.org/1999/xhtml">'

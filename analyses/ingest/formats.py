@@ -49,7 +49,9 @@ class Extracted:
     format: str
     encoding: str
     meta: dict[str, Any] = field(default_factory=dict)
-    marks: str = ""  # sha256 of a JSON blob: {"kind": "time" or "page", "marks": [[character, ms or page], …]}
+    marks: str = (
+        ""  # sha256 of a JSON blob: {"kind": "time", "page" or "chapter", "marks": [[character, ms or number], …]}
+    )
     notes: tuple[str, ...] = ()
 
 
@@ -134,12 +136,16 @@ def _text(source: Path, name: str, sha: str, form: str) -> Extracted:
     marks = ""
     if "minutes" in about:  # set with moments, as a transcript is
         again = Decoding(how.codec, how.skip, verified=how.verified)
-        marks = _keep_marks(meta.marks_of(pieces(source, again)))
+        marks = _keep_marks(_moments(meta.marks_of(pieces(source, again))))
     return Extracted(text, size, how.characters, title, form, how.encoding, about, marks, tuple(notes))
 
 
-def _keep_marks(marks: list[tuple[int, int]], kind: str = "time") -> str:
-    return blobs.put(json.dumps({"kind": kind, "marks": marks}, separators=(",", ":")).encode(), lazy=True)
+def _keep_marks(marks: dict[str, Any]) -> str:
+    return blobs.put(json.dumps(marks, separators=(",", ":")).encode(), lazy=True)
+
+
+def _moments(marks: list[tuple[int, int]]) -> dict[str, Any]:
+    return {"kind": "time", "marks": marks}
 
 
 @dataclass
@@ -209,7 +215,7 @@ def _transcript(source: Path, name: str, sha: str, form: str) -> Extracted:
                 f"No cues were found in it: a {form.upper()} file has lines such as 00:01:02.000 --> 00:01:05.000."
             )
         text, size = blob.commit(), blob.size
-    marks = _keep_marks(told.marks)
+    marks = _keep_marks(_moments(told.marks))
     about: dict[str, Any] = {
         "format": form,
         "minutes": round(told.last / 60_000, 1),
@@ -260,11 +266,11 @@ def _jailed(
             if on_page:
                 on_page(number, of)
 
-        found = reader.read(form, file, taking.text, page, look)
+        found = reader.read(form, file, taking.text, page, taking.chapter, look)
         if not taking.characters:
             raise Refused("It holds no text.")
         text, size = blob.commit(), blob.size
-    marks = _keep_marks(taking.pages, "page") if taking.pages else ""
+    marks = _keep_marks(taking.marks) if taking.marks else ""
     return Extracted(
         text,
         size,

@@ -25,6 +25,7 @@ from sandbox.memory import Memory
 log = logging.getLogger(__name__)
 
 FILE_MOST = 256 << 20  # bytes of a file: it is in memory while it is read
+CHAPTERS_MOST = 1_000
 HEAD = 20_000  # characters looked at for a heading
 OnPage = Callable[[int, int], None]
 WHY = {
@@ -70,6 +71,7 @@ class Reader:
         file: Memory,
         on_text: Callable[[str], None],
         on_page: OnPage | None = None,
+        on_chapter: Callable[[str], None] | None = None,
         look: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
         """What the file says of itself; its text goes to `on_text`. Raises Refused with a reason for a person.
@@ -79,7 +81,7 @@ class Reader:
         room = max(self.limits.ratio_from, file.size * self.limits.ratio)
         limits = ExtractLimits(seconds=self.limits.seconds, text_bytes=min(self.limits.bytes, room))
         try:
-            return self._running().read(form, file, on_text, on_page, limits, look)
+            return self._running().read(form, file, on_text, on_page, on_chapter, limits, look)
         except Unreadable as error:
             log.info("a file (%s) was not read: %s %s", form, error.why, error.detail)
             if error.why == "time":
@@ -133,6 +135,7 @@ class Taking:
         self.characters = 0
         self.head = ""
         self.pages: list[tuple[int, int]] = []  # character, page
+        self.chapters: list[tuple[int, str]] = []  # character, title
 
     def text(self, piece: str) -> None:
         plain = piece.replace("\r", "\n").replace("\0", "\N{REPLACEMENT CHARACTER}")
@@ -150,6 +153,18 @@ class Taking:
     def page(self, number: int) -> None:
         if len(self.pages) < meta.MARKS_MOST:
             self.pages.append((self.characters, number))
+
+    def chapter(self, title: str) -> None:
+        if len(self.chapters) < CHAPTERS_MOST and (words := meta.shortened(title, meta.TITLE_MOST)):
+            self.chapters.append((self.characters, words))
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """What a reader's page knows of its parts: {} where it has none."""
+        if self.pages:
+            return {"kind": "page", "marks": self.pages}
+        places = [(place, number) for number, (place, _) in enumerate(self.chapters, 1)]
+        return {"kind": "chapter", "marks": places, "titles": [t for _, t in self.chapters]} if places else {}
 
 
 def memory_of(source: Path, kind: str) -> Memory:

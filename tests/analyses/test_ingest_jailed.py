@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from analyses import blobs
 from analyses.ingest.formats import READS, Extracted, extract
-from analyses.ingest.jailed import Reader, Taking
+from analyses.ingest.jailed import CHAPTERS_MOST, Reader, Taking
 from analyses.ingest.limits import Refused, UploadLimits
+from sandbox.guest.extract.webpage import places_of, text_of
 from tests import documents as make
 
 pytestmark = pytest.mark.firejail
@@ -175,6 +176,74 @@ def test_book_is_read_in_the_order_of_its_spine(take: Take) -> None:
     text, found = take(data, "book.epub")
     assert text == "# Two\n\nRain & wind.\n\n# One\n\nFog.\n"
     assert (found.title, found.meta["author"], found.meta["date"]) == ("The tin lighthouse", "D. Vane", "1911-10-01")
+
+
+BOOK = {
+    "c1": '<h1 id="one">The fog</h1><p>Ten past <a id="in"></a>two.</p><div><span id="none"/></div><h2 id="two">Rain</h2><p>Wet.</p>',
+    "c2": "<p>Cut by its size, and still rain.</p>",
+    "c3": '<table><tr><td><b id="three">Wind</b></td><td>west</td></tr></table><p>Late.</p>',
+}
+CONTENTS = [
+    ("c1", "Cover"), ("c1#one", "I. The fog"), ("c1#in", "Within <it>"), ("c1#two", "II. Rain"), ("c1#nowhere", "Lost"),
+    ("c3#three", "III. Wind"), ("gone", "Gone"),
+]  # fmt: skip
+
+
+def chapters_of(text: str, found: Extracted) -> list[tuple[str, str]]:
+    """Title of each chapter, and how its text begins."""
+    marks = json.loads(blobs.read(found.marks))
+    assert marks["kind"] == "chapter" and len(marks["titles"]) == len(marks["marks"])
+    assert [number for _, number in marks["marks"]] == list(range(1, len(marks["marks"]) + 1))
+    return [(title, text[at:].split("\n")[0]) for (at, _), title in zip(marks["marks"], marks["titles"], strict=True)]
+
+
+@pytest.mark.parametrize("ncx", [False, True])
+def test_chapters_of_a_book_are_where_its_table_of_contents_says(take: Take, ncx: bool) -> None:
+    plain, without = take(make.epub(BOOK), "a.epub")
+    assert not without.marks
+    text, found = take(make.epub(BOOK, contents=CONTENTS, ncx=ncx), "a.epub")
+    assert text == plain
+    assert chapters_of(text, found) == [
+        ("Cover", "# The fog"),
+        ("I. The fog", "# The fog"),
+        ("Within <it>", "two."),
+        ("II. Rain", "## Rain"),
+        ("III. Wind", "Wind | west"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "before", ['<!DOCTYPE x [<!ENTITY a "b">]>', "<broken", '<?xml version="1.0" encoding="no-such"?>']
+)
+def test_book_with_a_hostile_table_of_contents_is_read_without(take: Take, before: str) -> None:
+    data = make.epub(BOOK, contents=CONTENTS)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts["OEBPS/nav/toc.xhtml"] = before.encode() + parts["OEBPS/nav/toc.xhtml"]
+    text, found = take(make.zipped(dict(parts), first="mimetype"), "a.epub")
+    assert text == take(make.epub(BOOK), "a.epub")[0] and not found.marks
+
+
+def test_table_of_contents_without_end_is_cut(take: Take) -> None:
+    text, found = take(make.epub(BOOK, contents=[("c2", f"Part {n} " + "x" * 900) for n in range(6_000)]), "a.epub")
+    marks = json.loads(blobs.read(found.marks))
+    assert len(marks["titles"]) == CHAPTERS_MOST and max(map(len, marks["titles"])) <= 300
+
+
+TAGS = ["p", "div", "h2", "li", "ul", "ol", "table", "tr", "td", "pre", "span", "b", "a", "blockquote"]
+PIECES = st.one_of(
+    st.builds('<{} id="{}">'.format, st.sampled_from(TAGS), st.integers(0, 9)),
+    st.builds("</{}>".format, st.sampled_from(TAGS)),
+    st.sampled_from([" ", "-", "| ", "word", "two words ", "\n", "\x01", "&#1;", "x" * 250, '"<&lt;">']),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES, max_size=40).map("".join))
+def test_places_change_no_text(page: str) -> None:
+    """Whatever a page is: its text is the same, with or without looking where its links lead."""
+    pieces = places_of(page, {str(n) for n in range(10)})
+    assert "".join(text for _, text in pieces) == text_of(page)[0]
 
 
 def test_rtf_keeps_its_words(take: Take) -> None:

@@ -144,6 +144,26 @@ def test_find_gives_hits_with_their_places() -> None:
     assert Window.of(doc, {"q": "bell\0"}).hit_count == 1
 
 
+def test_chapters_of_a_book_stand_beside_its_text_and_are_led_to() -> None:
+    lines = "".join(f"<p>line {n} of the ledger</p>" for n in range(400))
+    book = make.epub(
+        {f"c{n}": f'<p>Before.</p><h1 id="h">Part {n}</h1>{lines}' for n in range(1, 6)},
+        contents=[(f"c{n}#h", f"The {n}th <b>part</b>") for n in range(1, 6)],
+    )
+    doc = document("", data=book, name="a.epub")
+    window = Window.of(doc, {})
+    assert (window.chapter, window.pages, len(window.chapters)) == (0, 0, 5)
+    assert window.paragraphs[0].label == "1" and window.paragraphs[1].label == "§ 1"
+    there = Window.of(doc, {"chapter": "4"})
+    assert (there.chapter, shown(there).split("\n")[0]) == (4, "# Part 4")
+    assert there.chapters[3] == (4, "The 4th <b>part</b>")
+    assert Window.of(doc, {"chapter": "99"}).chapter == 5
+    for odd in ("0", "-1", "x", "9" * 40):
+        assert Window.of(doc, {"chapter": odd}).start == 0
+    at = there.start + 20
+    assert Window.of(doc, {"c": f"{at}-{at + 5}"}).place == "in “The 4th <b>part</b>”"
+
+
 def test_transcript_is_read_by_its_moments() -> None:
     doc = document(
         "WEBVTT\n\n00:41:08.000 --> 00:41:12.000\nTen past two.\n\n01:02:03.500 --> 01:02:04.000\nThat was all.\n",

@@ -6,7 +6,7 @@ import mmap
 import posixpath
 import urllib.parse
 
-from . import packed, webpage
+from . import contents, packed, webpage
 from .wire import Out, Refusal, tidy
 
 READABLE = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml", "application/xml", "text/xml", "")
@@ -29,15 +29,14 @@ def read(data: mmap.mmap, out: Out) -> None:
         for e in package.iter()
         if packed._local(e) == "item"
     }
+    chapters = contents.of(archive, package, folder)
     spine = [e for e in package.iter() if packed._local(e) == "itemref"]
     for number, reference in enumerate(spine, 1):
         href, kind, properties = items.get(reference.get("idref", ""), ("", "", ""))
         if not href or kind not in READABLE or "nav" in properties.split():
             continue
         path = posixpath.normpath(posixpath.join(folder, urllib.parse.unquote(href.partition("#")[0])))
-        text, _ = webpage.text_of(webpage.decoded(packed.part(archive, path)))
-        if text:
-            out.text(("\n" if out.said else "") + tidy(text))
+        _page(webpage.decoded(packed.part(archive, path)), chapters.get(path, []), out)
         if number % 10 == 0:
             out.send(op="part", number=number, of=len(spine))
     if not out.said:
@@ -48,6 +47,22 @@ def read(data: mmap.mmap, out: Out) -> None:
         date=" ".join(packed.words(package, "date")[:1])[:10],
         language=" ".join(packed.words(package, "language")[:1]),
     )
+
+
+def _page(page: str, chapters: list[tuple[str, str]], out: Out) -> None:
+    """A document of the spine, with what the table of contents says begins in it."""
+    titles: dict[str, list[str]] = {}
+    for place, title in chapters:
+        titles.setdefault("" if webpage.is_whole(page, place) else place, []).append(title)
+    pieces = webpage.places_of(page, titles.keys() - {""})
+    if not any(text for _, text in pieces):
+        return
+    if out.said:
+        out.text("\n")
+    for place, text in pieces:
+        for title in titles.pop(place, []):
+            out.chapter(title)
+        out.text(tidy(text))
 
 
 def _locked(encryption: bytes) -> bool:

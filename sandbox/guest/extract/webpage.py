@@ -10,6 +10,7 @@ import codecs
 import html
 import mmap
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import nh3
@@ -26,7 +27,11 @@ DROPPED = {
     "script", "style", "noscript", "template", "svg", "math", "nav", "footer", "iframe", "object", "select", "button",
     "textarea",
 }  # fmt: skip
-TOKEN = re.compile(r"<(/?)([a-z0-9]+)>|([^<]+)")
+INLINE = {"a", "span", "b", "i", "em", "strong", "small", "sup", "sub", "img"}  # what else a link may lead to
+TOKEN = re.compile(r"<(/?)([a-z0-9]+)((?: [a-z]+=\"[^\"]*\")*)>|([^<]+)")
+PLACE = re.compile(r" (?:id|name)=\"([^\"]*)\"")
+WHOLE = re.compile(r"<(?:html|body)\b[^>]*>", re.IGNORECASE)
+SIGN = "\x01"  # stands in a text that is being drawn where a link leads to; no other does
 CELL_MOST = 400  # characters of a table's cell that stays on its row's line
 INDENT_MOST = 8
 DECLARED = re.compile(
@@ -63,20 +68,50 @@ def decoded(data: bytes) -> str:
 
 def text_of(page: str) -> tuple[str, str]:
     """The text of a page, and its title."""
-    plain = nh3.clean(page, tags=KEPT, clean_content_tags=DROPPED, attributes={}, link_rel=None)
+    text, title, _ = _drawn(page, frozenset())
+    return text, title
+
+
+def places_of(page: str, ids: Collection[str]) -> list[tuple[str, str]]:
+    """The text of a page in pieces: each with the id, of these, of the element that begins there; "" for the first."""
+    text, _, met = _drawn(page, ids)
+    return list(zip(["", *met], text.split(SIGN), strict=False))
+
+
+def is_whole(page: str, place: str) -> bool:
+    """Whether the place that a link names is the page itself."""
+    return not place or any(place in PLACE.findall(tag) for tag in WHOLE.findall(page[:20_000]))
+
+
+def _drawn(page: str, ids: Collection[str]) -> tuple[str, str, list[str]]:
+    """Text, title, and what the signs in the text stand for, in order."""
+    plain = nh3.clean(
+        page,
+        tags=KEPT | INLINE if ids else KEPT,
+        clean_content_tags=DROPPED,
+        attributes={"*": {"id"}, "a": {"id", "name"}} if ids else {},
+        link_rel=None,
+    ).replace(SIGN, "")
     drawing = _Drawing()
-    for closing, tag, words in TOKEN.findall(plain):
+    met: list[str] = []
+    for closing, tag, attributes, words in TOKEN.findall(plain):
         if words:
             drawing.words(html.unescape(words))
+        elif tag in INLINE:
+            pass
         elif closing:
             drawing.closes(tag)
         else:
             drawing.opens(tag)
+        for value in dict.fromkeys(PLACE.findall(attributes)):
+            if (name := html.unescape(value)) in ids:
+                met.append(name)
+                drawing.owed += 1
     drawing.end(blank=False)
     while drawing.cells:  # what html5ever closes is closed already: nothing is left
         drawing.close_cell()
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(drawing.lines)).strip("\n")
-    return (text + "\n" if text.strip() else ""), " ".join("".join(drawing.title).split())
+    return (text + "\n" if text.strip() else ""), " ".join("".join(drawing.title).split()), met
 
 
 @dataclass
@@ -92,20 +127,28 @@ class _Drawing:
     lists: list[int | None] = field(default_factory=list)  # the last number of each ordered list, None for others
     cells: list[tuple[list[str], str, str, int]] = field(default_factory=list)  # what a cell interrupted
     filled: int = 0  # cells of the row so far
+    owed: int = 0  # signs that the next words begin with
 
     def end(self, *, blank: bool) -> None:
         kept = self.line.rstrip() if self.verbatim else " ".join(self.line.split())
         self.line = ""
-        if kept.strip(" #|-"):
-            self.lines.append(self.prefix + kept)
+        if kept.strip(f" #|-{SIGN}"):
+            words = kept.lstrip(SIGN)  # what begins with the line begins with its prefix
+            self.lines.append(SIGN * (len(kept) - len(words)) + self.prefix + words)
             self.prefix = ""
+        else:
+            self.owed += kept.count(SIGN)
         if blank and self.lines[-1]:
             self.lines.append("")
 
     def words(self, said: str) -> None:
         if self.in_title:
             self.title.append(said)
-        elif self.verbatim:
+            return
+        if self.owed and (begun := said.lstrip()):
+            said = said[: len(said) - len(begun)] + SIGN * self.owed + begun
+            self.owed = 0
+        if self.verbatim:
             *whole, last = said.split("\n")
             for each in whole:
                 self.lines.append((self.line + each).rstrip())
@@ -156,7 +199,7 @@ class _Drawing:
         within = self.lines
         self.lines, self.line, self.prefix, self.filled = self.cells.pop()
         words = " ".join(line.strip() for line in within if line.strip())
-        if len(words) <= CELL_MOST:
+        if len(words) - words.count(SIGN) <= CELL_MOST:
             self.line += (" | " if self.filled else "") + words
             self.filled += 1
         elif words:

@@ -10,6 +10,7 @@ from typing import Any
 
 HEADER = struct.Struct("<II")
 PIECE = 1 << 17  # characters of one frame
+TITLE_MOST = 300  # characters
 # NUL and its like, which no text has; lone surrogates, which UTF-8 has no bytes for; what Unicode has set aside.
 ODD = re.compile("[\0-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff\ufeff]")
 
@@ -47,6 +48,10 @@ class Out:
     def page(self, number: int, of: int) -> None:
         """The next piece of text begins this page."""
         self.send(op="page", number=number, of=of)
+
+    def chapter(self, title: str) -> None:
+        """The next piece of text begins this part of the table of contents."""
+        self.send(op="chapter", title=title[:TITLE_MOST])
 
     def end(self, **about: Any) -> None:
         self.send(op="end", **about)
