@@ -19,6 +19,9 @@ class JSONAsWritten(models.JSONField):
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
         return "text" if connection.vendor == "postgresql" else super().db_type(connection)
 
+    def get_transform(self, name: str) -> Any:
+        return models.Field.get_transform(self, name)
+
     def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
         # Characters as they are, so that they can be searched for; half a pair has no UTF-8 and stays escaped.
         text = json.dumps(value, cls=self.encoder, ensure_ascii=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.core.exceptions import FieldError
 from django.db import DataError, OperationalError, transaction
 
 from analyses import recorder
@@ -340,3 +341,9 @@ def test_a_dead_workers_rows_are_closed_and_kept(run: Run) -> None:
     cell = Cell.objects.get(call=call)
     assert (run.status, call.status, cell.status, run.reason) == ("failed", "failed", "stopped", "It died.")
     assert sorted([call.seq, cell.seq, run.seq]) == [3, 4, 5]
+
+
+def test_json_as_written_is_not_asked_by_key(run: Run) -> None:
+    """PostgreSQL could not; so SQLite does not either."""
+    with pytest.raises(FieldError):
+        Run.objects.filter(fork__kind="retry").exists()
