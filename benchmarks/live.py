@@ -2,7 +2,7 @@
 
 One web process (Daphne) with its own data directory and Valkey, a process that writes cells as the recorder does,
 and real WebSocket clients in a third. A cell carries the time at which its write began; what is measured is
-from there to the frame at the client, or to the DOM of a real Chromium.
+from there to the frame at the client, or to the DOM of a real Chromium. With DATABASE_URL on an empty PostgreSQL.
 """
 
 from __future__ import annotations

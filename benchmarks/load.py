@@ -3,7 +3,7 @@
 A workspace with 200 members, 5,000 runs and 500 corpora in a database of its own. Each list is asked for as a browser
 would, through every middleware; what is measured is from the request to the whole response, at the server. Queries are
 counted in a small workspace and in the full one: they must be as many. Then every route is asked as every persona
-(tests/analyses/test_routes.py), and what anybody is told beyond their role is a leak.
+(tests/analyses/test_routes.py), and what anybody is told beyond their role is a leak. With DATABASE_URL on an empty PostgreSQL.
 """
 
 from __future__ import annotations
