@@ -547,3 +547,10 @@ def test_real_encrypted_pdf_is_said_to_be_encrypted(take: Take, real_data: Path)
 def test_every_format_is_named_in_the_help() -> None:
     for word in ("pdf", "docx", "epub", "rtf", "eml", "mbox", "zip", "tar.gz", "html"):
         assert word in READS
+
+
+def test_attributes_that_every_element_may_have_are_no_text(take: Take) -> None:
+    """A cleaner leaves languages and titles standing; they were taken for words."""
+    page = '<div lang="en" title="a > b"><p lang="de">Nebel</p><h2 title="x">Two</h2></div>'
+    assert take(page.encode(), "a.html")[0] == "Nebel\n\n## Two\n"
+    assert take(make.epub({"c1": page}, contents=[("c1", "One")]), "a.epub")[0] == "Nebel\n\n## Two\n"
