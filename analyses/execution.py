@@ -18,6 +18,7 @@ from analyses.live import LiveRun, redis_of_loop
 from analyses.models import Run, Status
 from analyses.recorder import LeaseLost, LetGo, RunRecord, Writer, close_rows
 from analyses.texts import Unkept
+from analyses.worked import seconds_uncounted
 from rlm.client import ModelClient
 from rlm.endpoints import Endpoint
 from rlm.engine import Control, FollowUp, Recording, Released, RunResult, RunSpec, WarmRepl, solve
@@ -168,7 +169,7 @@ def _take_up(run: Run, record: RunRecord) -> Recording:
     """Read what is recorded of a run, and note that it goes on now. Raises LeaseLost, BlobMissing."""
     try:
         record.take_up()
-        worked = recordings.seconds_uncounted(run)
+        worked = seconds_uncounted(run)
         recording = recordings.recording_of(run)
         run.seconds, run.resumed_at = run.seconds + worked, timezone.now()
         fields = {"seconds": run.seconds, "resumed_at": run.resumed_at}

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from analyses.models import Call, Cell, Run
+from analyses.worked import Clock
 
 CELLS_MOST = 100_000  # of a larger run the first, in the order of their calls
 _CALLS = ("number", "parent_number", "parent_cell", "queued_at", "started_at", "finished_at", "status")
@@ -19,7 +20,7 @@ _TIMES = {name: name.removesuffix("_at") for name in (*_CALLS, *_CELLS) if name.
 def moments(run: Run) -> dict[str, Any]:
     """Columns for ``calls`` and ``cells``. Times are milliseconds from ``begin``; -1 stands for none, of costs for unknown.
 
-    Costs are millionths of a dollar.
+    Costs are millionths of a dollar. The time between an answer and the next question is left out.
     """
     calls = list(Call.objects.filter(run=run).order_by("number").values_list(*_CALLS))
     cells = Cell.objects.filter(run=run).order_by("call_number", "number").values_list(*_CELLS, *_USED)
@@ -28,9 +29,10 @@ def moments(run: Run) -> dict[str, Any]:
     begin = next((row[4] for row in calls if row[1] is None and row[4]), None)
     if begin is None:
         return {"span": 0, "calls": {}, "cells": {}, "cut": False}
+    clock = Clock.of(run, ((row[1], row[2], row[5]) for row in rows if row[0] == 1))
     found = {
-        "calls": _columns(_CALLS, calls, begin),
-        "cells": _columns(_CELLS, rows, begin)
+        "calls": _columns(_CALLS, calls, begin, clock),
+        "cells": _columns(_CELLS, rows, begin, clock)
         | {
             "tokens": [row[7] + row[8] for row in rows],
             "cost": [-1 if row[9] is None else round(1e6 * row[9]) for row in rows],
@@ -40,12 +42,14 @@ def moments(run: Run) -> dict[str, Any]:
     return {"span": max(max(column, default=0) for column in times), **found, "cut": len(rows) == CELLS_MOST}
 
 
-def _columns(names: Sequence[str], rows: Iterable[Sequence[Any]], begin: float) -> dict[str, list[Any]]:
+def _columns(names: Sequence[str], rows: Iterable[Sequence[Any]], begin: float, clock: Clock) -> dict[str, list[Any]]:
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
     made: dict[str, list[Any]] = {}
     for name, column in zip(names, columns, strict=False):
         if name in _TIMES:
-            made[_TIMES[name]] = [-1 if time is None else max(0, round(1000 * (time - begin))) for time in column]
+            made[_TIMES[name]] = [
+                -1 if time is None else max(0, round(1000 * (clock(time) - begin))) for time in column
+            ]
         else:
             made[name.removesuffix("_number")] = [0 if value is None else value for value in column]
     return made

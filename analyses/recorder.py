@@ -26,6 +26,7 @@ from analyses.leases import WRITER, expiry
 from analyses.live import LiveRun, left_over
 from analyses.models import ENDED, Call, Cell, FollowUp, Run, Status
 from analyses.texts import Unkept, bounded_answer, clean, clean_json, stored_messages, stored_output
+from analyses.worked import seconds_uncounted
 from rlm import events
 from rlm.engine import RunResult
 
@@ -646,6 +647,7 @@ def close_rows(run: Run, status: str, reason: str, token: str) -> bool:
     now = time.time()
     seq = run.seq
     texts = left_over(run.pk)
+    worked = seconds_uncounted(run)  # nobody was at work since
     for call in Call.objects.filter(run=run).exclude(status__in=ENDED).order_by("number"):
         seq += 1
         Call.objects.filter(pk=call.pk).update(status=status, reason=reason, finished_at=now, seq=seq)
@@ -658,7 +660,6 @@ def close_rows(run: Run, status: str, reason: str, token: str) -> bool:
         }
         Cell.objects.filter(pk=cell.pk).update(status=Cell.Status.STOPPED, ended_at=now, seq=seq, **half)
     finished = timezone.now()
-    seconds = max(0.0, (finished - (run.resumed_at or run.started_at or finished)).total_seconds())
     taken = (
         Run.objects.filter(pk=run.pk, lease_token=token)
         .exclude(status__in=ENDED)
@@ -666,7 +667,7 @@ def close_rows(run: Run, status: str, reason: str, token: str) -> bool:
             status=status,
             reason=reason,
             finished_at=finished,
-            seconds=run.seconds + seconds,
+            seconds=run.seconds + worked,
             seq=seq + 1,
             lease_token="",
             lease_expires_at=None,

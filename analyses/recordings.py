@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
-from django.db.models import Max, QuerySet, Sum
+from django.db.models import QuerySet, Sum
 
 from analyses import blobs
 from analyses.forking import Plan
 from analyses.models import ENDED, Call, Cell, Run
 from analyses.texts import answer_of, clean
+from analyses.worked import seconds_uncounted
 from rlm.events import Message, Usage
 from rlm.recording import RecordedCall, RecordedCell, Recording, Reusable
 from rlm.spec import Outcome
@@ -65,22 +65,6 @@ def files_of(cells: QuerySet[Cell]) -> list[tuple[str, str]]:
     for exchange in cells.order_by("ended_at").values_list("exchange", flat=True):
         found += [json.loads(text) for kind, _, text in exchange if kind == "write"]
     return [(name, text) for name, text in found]
-
-
-def seconds_uncounted(run: Run) -> float:
-    """How long the run has been at work since that was written down last.
-
-    The time from its last written moment until somebody took it up is not work.
-    """
-    since = run.resumed_at or run.started_at
-    if since is None:
-        return 0.0
-    begun = since.timestamp()
-    calls = Call.objects.filter(run=run).aggregate(a=Max("queued_at"), b=Max("started_at"), c=Max("finished_at"))
-    cells = Cell.objects.filter(run=run).aggregate(d=Max("started_at"), e=Max("replied_at"), f=Max("ended_at"))
-    last = max([moment for moment in (calls | cells).values() if moment is not None], default=begun)
-    # A worker whose clock was ahead wrote down moments that have not come yet.
-    return max(0.0, min(last, time.time()) - begun)
 
 
 def _call(row: Call) -> RecordedCall:

@@ -21,6 +21,7 @@ from analyses.models import Cell, FollowUp, Run, Status
 from analyses.nodes import CallNode, Texts, Tree
 from analyses.outline import Outline
 from analyses.timeline import Timeline
+from analyses.worked import seconds_uncounted
 from rlm.limits import Limits
 
 LISTED = 50  # child calls of a crowd that are fetched at once
@@ -34,6 +35,8 @@ WORDS = {
     Status.STOPPED: "Stopped",
     Status.LIMIT: "Ended at a limit",
 }
+
+RESTING = (Status.PAUSED, Status.QUEUED)  # nobody is at work on it
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class RunState:
 
     @property
     def running(self) -> int:
+        if self.run.status in RESTING:
+            return 0
         return sum(not entry.ended and entry.status == "running" for entry in self.outline.calls.values())
 
     @property
@@ -113,9 +118,11 @@ class RunState:
         used = follow_up or run  # under way, what the question uses of its limits; at the end, all that the run used
         limits = _limits(used)
         tokens = used.prompt_tokens + used.completion_tokens
-        since = follow_up and run.resumed_at or run.started_at
-        started = since.timestamp() - (follow_up.seconds if follow_up else 0.0) if since else None
+        since = run.resumed_at or run.started_at
+        started = since.timestamp() - used.seconds if since else None
         spent = run.seconds if over else (time.time() - started if started else 0.0)
+        if run.status in RESTING:  # its clock stands
+            started, spent = None, used.seconds + seconds_uncounted(run)
         # The root counts for each question.
         calls = follow_up.calls + 1 if follow_up else run.calls - int(run.reused.get("calls", 0))
         share = max(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.template.loader import render_to_string
@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 
 from analyses.models import Cell, Run
 from analyses.outline import Entry, Outline
+from analyses.worked import Clock
 
 LANES = 8  # rows of bars for the child calls of a depth
 SINGLY = 300  # calls drawn one by one; more are drawn as how many were under way
@@ -61,6 +62,11 @@ class Timeline:
         ]
         of_calls = _cells(root, levels, outline)
         cells = of_calls.pop(1, [])
+        clock = Clock.of(run, ((number, begun, ended) for begun, _, ended, *_, number in cells))
+        if clock.gaps:
+            levels = [[_by(clock, entry) for entry in level] for level in levels]
+            of_calls = {call: _cells_by(clock, found) for call, found in of_calls.items()}
+            cells = _cells_by(clock, cells)
         begin = root.started
         # What a fork kept was sent and answered before it began.
         cells = [
@@ -68,7 +74,8 @@ class Timeline:
             for sent, replied, ended, *rest in cells
             if ended is None or ended >= begin
         ]
-        known = [time for entry in entries for time in (entry.started, entry.finished) if time]
+        known = [time for level in levels for entry in level for time in (entry.started, entry.finished) if time]
+        known += [time for time in (root.started, clock.maybe(root.finished)) if time]
         known += [time for cell in cells for time in cell[:3] if time]
         span = max(0.1, max(known) - begin)
         critical = critical_path(outline)
@@ -85,15 +92,25 @@ class Timeline:
             bars += drawn
             bands.append(Band(f"{len(level):,} call{'s' if len(level) > 1 else ''} at depth {depth}", y))
             y += max(2, lanes) * LANE + 6
+        bars += [_bar("v-asked", clock(start) - begin, 0, 100 / span, 0, y) for start, _ in clock.gaps]
         model = sum(entry.model_seconds for entry in entries)
         caption = (
             f"{span:,.1f} s from the first request to the last event; {model:,.1f} s of model time and "
             f"{sum(entry.exec_seconds for entry in entries):,.1f} s of execution in {len(entries):,} call{'s' if len(entries) > 1 else ''}"
+            f"{', without the time between the questions' if clock.gaps else ''}"
         )
         return cls(span, _ticks(span), bands, bars, y, caption)
 
     def leaf(self) -> SafeString:
         return render_to_string("analyses/_timeline_plot.html", {"timeline": self})
+
+
+def _by(clock: Clock, entry: Entry) -> Entry:
+    return replace(entry, started=clock.maybe(entry.started), finished=clock.maybe(entry.finished))
+
+
+def _cells_by(clock: Clock, cells: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [(*map(clock.maybe, cell[:3]), *cell[3:]) for cell in cells]
 
 
 def critical_path(outline: Outline) -> set[int]:

@@ -12,10 +12,11 @@ import pytest
 from django.db.models import F
 from django.utils import timezone
 
-from analyses import actions, recordings
+from analyses import actions
 from analyses.leases import lease_of
 from analyses.models import Call, Cell, Run
 from analyses.recorder import LeaseLost, RunRecord
+from analyses.worked import seconds_uncounted
 from analyses.worker import MOST_ATTEMPTS, Worker
 from rlm.endpoints import Endpoint
 from rlm.events import OutputDelta, ReplyDelta
@@ -160,7 +161,7 @@ def test_the_time_of_a_worker_whose_clock_was_ahead_is_not_counted(db: None) -> 
     run.refresh_from_db()
     Run.objects.filter(pk=run.pk).update(started_at=timezone.now() - timedelta(seconds=30))
     run.refresh_from_db()
-    assert 29 < recordings.seconds_uncounted(run) < 300
+    assert 29 < seconds_uncounted(run) < 300
 
 
 def test_a_sweep_takes_up_what_a_dead_worker_left_and_gives_up_in_the_end(

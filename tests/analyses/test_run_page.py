@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.db.models import F, Max
 from django.test import Client
 from django.urls import reverse
 
+from analyses import actions, moments
 from analyses.models import Call, Run
 from analyses.outline import Outline
+from analyses.runpage import RunState
+from analyses.templatetags.run import clock
 from analyses.timeline import Timeline
 from tests.factories import Rows, make_run, make_user, make_workspace
 from tests.htmlcheck import is_inert
@@ -311,3 +316,57 @@ def test_cells_of_children_have_bars_of_their_own_as_long_as_they_are_few(monkey
     assert {f"call-{n}" for n in run.call_set.exclude(number=1).values_list("number", flat=True)} <= drawn()
     monkeypatch.setattr("analyses.timeline.CELLS_SINGLY", 0)
     assert not of_children & drawn()
+
+
+def asked_a_day_later() -> Run:
+    """A run whose follow-up was asked a day after its first answer."""
+    run = make_run(shape="further")
+    after = run.follow_up_set.get(number=2).after_cell
+    day = 86_400.0
+    run.cell_set.filter(call_number=1, number__gt=after).update(
+        started_at=F("started_at") + day, replied_at=F("replied_at") + day, ended_at=F("ended_at") + day
+    )
+    run.call_set.filter(number=1).update(finished_at=F("finished_at") + day)
+    return run
+
+
+def test_the_day_before_a_follow_up_is_no_part_of_timeline_and_replay() -> None:
+    run = asked_a_day_later()
+    after = run.follow_up_set.get(number=2).after_cell
+    timeline = Timeline.of(run, Outline.of(run))
+    assert timeline is not None and timeline.span < 600 and "without the time between the questions" in timeline.caption
+    at = {bar.to: bar.x for bar in timeline.bars if bar.css == "v-model"}
+    [asked, *_] = [bar for bar in timeline.bars if bar.css == "v-asked"]
+    assert at[f"cell-1-{after}"] < asked.x <= at[f"cell-1-{after + 1}"] + 0.1
+    found = moments.moments(run)
+    assert found["span"] < 600_000
+    starts = [found["cells"]["started"][n] for n, call in enumerate(found["cells"]["call"]) if call == 1]
+    assert starts == sorted(starts)
+
+
+def test_the_clock_of_a_run_that_rests_stands() -> None:
+    run = make_run(shape="running")
+    began = run.call_set.get(number=1).queued_at
+    earlier = datetime.fromtimestamp(began - 2, UTC)
+    Run.objects.filter(pk=run.pk).update(status="paused", seconds=30.0, started_at=earlier, resumed_at=earlier)
+    run.refresh_from_db()
+    outline = Outline.of(run)
+    time, *_, flight, _ = RunState(run, outline).meters
+    cells = run.cell_set.aggregate(a=Max("replied_at"), b=Max("ended_at"))
+    last = max([*cells.values(), *(entry.started or 0.0 for entry in outline.calls.values())])
+    assert time.ticks is None and time.used == clock(30.0 + last - began + 2)
+    assert (flight.name, flight.used) == ("In flight", "0")
+
+
+def test_a_paused_run_that_is_stopped_has_not_worked_meanwhile() -> None:
+    run = make_run(shape="running")
+    cells = run.cell_set.aggregate(a=Max("started_at"), b=Max("replied_at"), c=Max("ended_at"))
+    day = 86_400
+    Run.objects.filter(pk=run.pk).update(
+        status="paused", started_at=datetime.fromtimestamp(max(cells.values()) - 5, UTC)
+    )
+    run.call_set.update(queued_at=F("queued_at") - day, started_at=F("started_at") - day)
+    run.refresh_from_db()
+    actions.stop_run(run)
+    run.refresh_from_db()
+    assert run.status == "stopped" and 4 < run.seconds < 6

@@ -104,3 +104,5 @@ def test_without_outputs_no_page_offers_them() -> None:
             link = page.get_by_role("link", name="Show the whole output").first
             expect(page.get_by_text("characters cut here").first).to_be_visible()
             expect(link).to_be_visible() if offered else expect(page.locator("[data-whole]").first).to_be_hidden()
+            for key in (".cut kbd", ".keys .key-whole"):
+                expect(page.locator(key).first).to_be_visible(visible=offered)

@@ -1,0 +1,56 @@
+"""How long a run was at work: without the time in which it rested, between an answer and the next question, or for want of a worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db.models import Max
+
+from analyses.models import Call, Cell, Run
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Moments, in seconds since the epoch, as if the next question had been asked at once."""
+
+    gaps: tuple[tuple[float, float], ...] = ()
+
+    @classmethod
+    def of(cls, run: Run, cells: Iterable[tuple[int, float, float | None]]) -> Clock:
+        """``cells``: those of the root in their order: number, begin and end."""
+        if not run.follow_ups:
+            return cls()
+        asked = list(run.follow_up_set.order_by("number").values_list("after_cell", flat=True))
+        gaps = []
+        over: float | None = None
+        for number, begun, ended in cells:
+            if asked and number > asked[0]:
+                if over is not None and begun > over:
+                    gaps.append((over, begun))
+                asked = [after for after in asked if after >= number]
+            over = max(over or 0.0, ended or begun)
+        return cls(tuple(gaps))
+
+    def __call__(self, moment: float) -> float:
+        return moment - sum(min(moment, end) - start for start, end in self.gaps if moment > start)
+
+    def maybe(self, moment: float | None) -> float | None:
+        return moment and self(moment)
+
+
+def seconds_uncounted(run: Run) -> float:
+    """How long the run has been at work since that was written down last.
+
+    The time from its last written moment until somebody took it up is not work.
+    """
+    since = run.resumed_at or run.started_at
+    if since is None:
+        return 0.0
+    begun = since.timestamp()
+    calls = Call.objects.filter(run=run).aggregate(a=Max("queued_at"), b=Max("started_at"), c=Max("finished_at"))
+    cells = Cell.objects.filter(run=run).aggregate(d=Max("started_at"), e=Max("replied_at"), f=Max("ended_at"))
+    last = max([moment for moment in (calls | cells).values() if moment is not None], default=begun)
+    # A worker whose clock was ahead wrote down moments that have not come yet.
+    return max(0.0, min(last, time.time()) - begun)
