@@ -21,6 +21,14 @@ ARGS = [
     "--no-first-run",
 ]
 
+# A socket that only the test speaks through.
+SOCKET = """
+window.WebSocket = class extends EventTarget {
+  constructor(url) { super(); Object.assign(this, { url, readyState: 1, OPEN: 1 }); window.socket = this; window.sockets = (window.sockets ?? 0) + 1; setTimeout(() => this.onopen?.({}), 0); }
+  send() {} close() {}
+};
+"""
+
 
 @contextmanager
 def chromium() -> Iterator[Browser]:

@@ -11,7 +11,7 @@ from playwright.sync_api import Page
 
 from analyses.frames import Painter
 from analyses.models import Call, Cell
-from tests.browser import SITE, chromium, headers_of, serve
+from tests.browser import SITE, SOCKET, chromium, headers_of, serve
 from tests.factories import Rows, make_run, make_user, make_workspace, steps
 
 __all__ = ["DOM", "SITE", "SOCKET", "Film", "deliver", "opened"]
@@ -70,15 +70,6 @@ class Film:
         answers = {self.path + part: client.get(self.path + part) for part in parts}
         self.parts = {path: (answer.content.decode(), headers_of(answer)) for path, answer in answers.items()}
         self.last = {start: painter.frames(start, {}) for start in self.pages}
-
-
-# A socket that only the test speaks through.
-SOCKET = """
-window.WebSocket = class extends EventTarget {
-  constructor(url) { super(); Object.assign(this, { url, readyState: 1, OPEN: 1 }); window.socket = this; window.sockets = (window.sockets ?? 0) + 1; setTimeout(() => this.onopen?.({}), 0); }
-  send() {} close() {}
-};
-"""
 
 
 @contextmanager

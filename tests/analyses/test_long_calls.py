@@ -13,7 +13,7 @@ from analyses.frames import Painter
 from analyses.models import Call, Cell, FollowUp, Run
 from analyses.outline import BLOCK, Outline
 from analyses.timeline import BINS, ROOT_SINGLY, Timeline
-from tests.browser import SITE, chromium, headers_of, serve
+from tests.browser import SITE, SOCKET, chromium, headers_of, serve
 from tests.factories import Rows, make_call, make_cell, make_run, make_user, make_workspace
 
 pytestmark = pytest.mark.django_db
@@ -148,6 +148,7 @@ def test_a_link_to_a_cell_that_was_left_out_fetches_its_block() -> None:
         known[path + part] = (response.content.decode(), headers_of(response))
     with chromium() as browser:
         page = browser.new_page()
+        page.add_init_script(SOCKET)
         complaints = serve(page, lambda asked: known.get(asked, ("", {})))
         page.goto(f"{SITE}{path}#cell-1-700")
         expect(page.locator("#cell-1-700")).to_be_focused()

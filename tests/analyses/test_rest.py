@@ -19,6 +19,7 @@ from analyses.rest import Rest
 from analyses.routing import websocket_urlpatterns
 from analyses.viewers import ANEW, GONE, LET_GO
 from tests.analyses.test_feed import until
+from tests.analyses.test_sockets_close import code_of
 from tests.factories import make_run, make_user, make_workspace
 from workspaces import rights
 
@@ -52,13 +53,6 @@ async def opened(path: str, user: Any = None, query: str = "") -> WebsocketCommu
     communicator.scope["user"] = user or AnonymousUser()
     assert (await communicator.connect(10))[0]
     return communicator
-
-
-async def code_of(communicator: WebsocketCommunicator) -> int:
-    while True:
-        message = await communicator.receive_output(20)
-        if message["type"] == "websocket.close":
-            return int(message["code"])
 
 
 async def rests(many: int = 1) -> None:

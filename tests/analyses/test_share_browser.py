@@ -16,7 +16,9 @@ from tests.browser import SITE, chromium, headers_of, serve
 from tests.factories import make_run, make_user, make_workspace
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db]
-LOUD = re.compile(r"WebSocket|status of 404")  # no socket is served here; a child of a part that is not there
+LOUD = re.compile(
+    r"WebSocket|object Event|status of 404"
+)  # no socket is served here; a child of a part that is not there
 
 
 def answers(client: Client, paths: list[str]) -> dict[str, tuple[str, dict[str, str]]]:

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from analyses.models import Cell, Run
 from analyses.texts import clean, stored_output
-from tests.browser import SITE, chromium, headers_of, serve
+from tests.browser import SITE, SOCKET, chromium, headers_of, serve
 from tests.factories import Rows, make_run, make_user, make_workspace
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db]
@@ -72,6 +72,7 @@ def test_hostile_texts_are_shown_as_texts_and_the_page_stays_small(width: int) -
         answers[run.get_absolute_url() + part] = (html, headers_of(response))
     with chromium() as browser:
         page = browser.new_context(viewport={"width": width, "height": 800}).new_page()
+        page.add_init_script(SOCKET)
         complaints = serve(page, lambda path: answers.get(path, ("", {})))
         page.goto(SITE + run.get_absolute_url())
         expect(page.locator("#cell-1-1-output")).to_contain_text("👩‍👩‍👧‍👦 🏳️‍🌈")
