@@ -304,9 +304,10 @@ async def test_a_lease_looked_at_before_the_process_hung_is_looked_at_again(
     monkeypatch.setattr(record, "_written", hang)
     store = writer._store
 
-    def stored(records: Any) -> None:
-        store(records)
+    def stored(records: Any) -> float:
+        held = store(records)
         Run.objects.filter(pk=run.pk).update(lease_token="another's")
+        return held
 
     monkeypatch.setattr(writer, "_store", stored)
     with pytest.raises(LeaseLost):
