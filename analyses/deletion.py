@@ -7,6 +7,7 @@ import time
 
 from django.db import transaction
 from django.db.models import F
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from analyses.ingest import corpora, loose
@@ -46,10 +47,11 @@ def sweep() -> None:
     """What is due by its age: workspaces whose grace is over, and once a day old audit entries and sessions."""
     global _next_prune
     until = time.monotonic() + SWEEP_MOST
+    # Not by the clock of whoever deletes: there is no way back.
+    due = set(Workspace.objects.filter(delete_at__lte=Now()).values_list("pk", flat=True))
     for workspace in Workspace.objects.exclude(delete_at=None):
         stopped = _stop_runs(workspace)
-        due = workspace.delete_at is not None and workspace.delete_at <= timezone.now()
-        if due and stopped and not _delete_parts(workspace, until):
+        if workspace.pk in due and stopped and not _delete_parts(workspace, until):
             return
     if time.monotonic() >= _next_prune:
         _next_prune = time.monotonic() + PRUNE_EVERY

@@ -294,7 +294,7 @@ def test_another_workspaces_import_is_not_found(workspace: Workspace, client: Cl
 def test_bytes_of_an_import_go_with_its_workspace(workspace: Workspace) -> None:
     blob = sent(workspace, run_of("a")).files.get().blob
     assert blob in loose.named([blob])
-    Workspace.objects.filter(pk=workspace.pk).update(delete_at=timezone.now())
+    Workspace.objects.filter(pk=workspace.pk).update(delete_at=timezone.now() - timedelta(seconds=1))
     deletion.sweep()
     assert not Import.objects.exists()
     loose.sweep(grace=0.0)

@@ -181,7 +181,7 @@ def test_when_the_grace_is_over_rows_and_blobs_are_gone(cast: Cast, tmp_path: Pa
     assert timedelta(days=6.9) < cast.workspace.delete_at - timezone.now() < timedelta(days=7)
     deletion.sweep()
     assert Workspace.objects.filter(pk=cast.workspace.pk).exists()
-    Workspace.objects.filter(pk=cast.workspace.pk).update(delete_at=timezone.now())
+    Workspace.objects.filter(pk=cast.workspace.pk).update(delete_at=timezone.now() - timedelta(seconds=1))
     assert cast.client(cast.alice).get(cast.url("deleted/")).status_code == 404  # too late
     deletion.sweep()
     assert not Workspace.objects.filter(pk=cast.workspace.pk).exists()
@@ -197,7 +197,7 @@ def test_a_workspace_goes_a_part_at_a_time(cast: Cast, monkeypatch: pytest.Monke
     monkeypatch.setattr(deletion, "SWEEP_MOST", -1.0)
     for number in range(3):
         make_plain_run(cast.workspace, number=number + 1, status=Status.DONE)
-    Workspace.objects.filter(pk=cast.workspace.pk).update(delete_at=timezone.now())
+    Workspace.objects.filter(pk=cast.workspace.pk).update(delete_at=timezone.now() - timedelta(seconds=1))
     for left in (2, 1, 0):
         deletion.sweep()
         assert cast.workspace.runs.count() == left
@@ -207,7 +207,7 @@ def test_a_workspace_goes_a_part_at_a_time(cast: Cast, monkeypatch: pytest.Monke
 
 def test_a_run_under_way_is_stopped_before_its_workspace_goes(cast: Cast) -> None:
     run = make_plain_run(cast.workspace, status=Status.RUNNING, lease_token="held")
-    Workspace.objects.filter(pk=cast.workspace.pk).update(delete_at=timezone.now())
+    Workspace.objects.filter(pk=cast.workspace.pk).update(delete_at=timezone.now() - timedelta(seconds=1))
     deletion.sweep()
     run.refresh_from_db()
     assert run.stop_requested_at is not None
