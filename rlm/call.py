@@ -64,6 +64,7 @@ class Call:
         self._appended = 0  # upper bound of the tokens appended since
         self._warned: set[str] = set()
         self.has_something = False  # that a last request could make a partial answer of
+        self.written = ""  # of a reply that was cut off
         self.record: RecordedCall | None = None  # what there is of it already
         self._noted: list[str] = []  # sentences that are told of already
         self.follow_ups = run.spec.follow_ups if spec.parent is None else ()
@@ -103,6 +104,10 @@ class Call:
     async def last_words(self, ending: Ending) -> Outcome:
         """Make a partial answer after a limit. By default there is none."""
         return Outcome(ending.status, ending.reason)
+
+    def so_far(self) -> str:
+        """Return what there is of an answer without asking for it, or ""."""
+        return ""
 
     async def release(self, outcome: Outcome) -> None:
         """Give back what the call holds."""
@@ -144,7 +149,10 @@ class Call:
             return await self._guarded(self._begin)
         except Ending as first:
             ending = first
-        prose = Value.of(ending.prose) if ending.prose else None
+        text = ending.prose
+        if ending.status == "stopped" and self.spec.parent is None:
+            text = text or self.so_far()  # a stop sends no last request
+        prose = Value.of(text) if text else None
         outcome = Outcome(ending.status, ending.reason, prose, "", bool(prose))
         if ending.last and self.turn >= self.first_turn:
             try:
@@ -425,6 +433,7 @@ class Call:
             self.note(sentence)
 
         used: Usage | None = None
+        self.written = ""
         run.control.requests += 1
         try:
             fresh = [
@@ -443,10 +452,11 @@ class Call:
             run.answered = True
             used = Usage() if reply.cached else reply.usage
         except BaseException:
+            self.written = "".join(texts)
             if streamed:  # the provider bills what it sent, though nobody says how much that was
                 used = Usage(self.estimate, streamed // 3 + 1)
                 used = replace(used, cost=price(run.endpoint, self.spec.model, used))
-                run.emit(ReplyCut(call, cell, "".join(texts), "".join(thoughts), used, time.time()))
+                run.emit(ReplyCut(call, cell, self.written, "".join(thoughts), used, time.time()))
             raise
         finally:
             run.control.requests -= 1

@@ -6,6 +6,7 @@ import asyncio
 import json
 
 from rlm.call import Call
+from rlm.parsing import split_thinking
 from rlm.probe import fenced
 from rlm.prompts import system_prompt
 from rlm.spec import Ending, Outcome
@@ -33,6 +34,10 @@ class DirectCall(Call):
         if reply.finish_reason == "length" and not spec.plain:
             raise Ending("limit", "The answer was cut off at the greatest length of a reply.", prose=reply.text)
         return Outcome("done", "", value)
+
+    def so_far(self) -> str:
+        """The reply as far as it was written is an answer as far as it goes."""
+        return split_thinking(self.written)[1].strip()
 
 
 async def opening(call: Call) -> str:

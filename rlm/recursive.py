@@ -62,6 +62,10 @@ class RecursiveCall(CellCall):
         await self.tell_cell(result, "", 0)
         return Outcome(ending.status, ending.reason, result.final, result.final_name, result.final is not None)
 
+    def so_far(self) -> str:
+        """The last reply, where it was no cell: the model may have meant it as the answer."""
+        return self._prose if self._silent else ""
+
     # the first message
 
     async def _first_message(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rlm.control import Control
+from rlm.events import ReplyDelta, TurnStarted
 from rlm.limits import Limits, LimitsError
 from tests.rlm.conftest import Ask, Story, cell
 
@@ -190,6 +191,42 @@ async def test_stop_ends_everything_within_a_second_and_keeps_what_is_there(ask:
     assert story.cells(1)[0].output.startswith("begun")
     running = {e.call for e in story.of(type(story.replies(1)[0])) if e.kind == "code"}
     assert {c.call for c in story.of(type(story.cells(1)[0]))} == running
+
+
+@pytest.mark.parametrize(
+    ("strategy", "replies", "answer"),
+    [
+        ("direct", [{"text": "The light went dark at nine. " + "And on. " * 400, "piece": 29, "pause": 0.3}], "The light went dark"),
+        ("direct", [{"text": "<think>" + "Hm. " * 900, "piece": 40, "pause": 0.3}], None),
+        ("rlm", ["The light went dark at nine.", {"text": cell("FINAL(1)"), "delay": 60}], "The light went dark at nine."),
+        ("rlm", ["Nine?", cell("print(1)"), {"text": "I look " * 400, "piece": 40, "pause": 0.3}], None),
+    ],
+)  # fmt: skip
+async def test_stop_keeps_as_partial_answer_what_there_is_of_one(
+    ask: Ask, strategy: str, replies: list[Any], answer: str | None
+) -> None:
+    """No request is sent for it: an answer half written, or a reply without a cell that may have been meant as one."""
+    control, story = Control(), Story()
+    run = asyncio.create_task(
+        ask({"replies": replies}, control=control, story=story, strategy=strategy, limits={"reply_tokens": 4_000})
+    )
+
+    def under_way() -> bool:
+        turns = story.of(TurnStarted)
+        return len(turns) == len(replies) and ("pause" not in replies[-1] or len(story.of(ReplyDelta)) > 3)
+
+    for _ in range(1500):
+        if under_way():
+            break
+        await asyncio.sleep(0.02)
+    assert under_way()
+    control.stop("Stopped by Alice.")
+    told = await run
+    assert (told.result.status, told.result.partial) == ("stopped", answer is not None)
+    if answer is None:
+        assert told.result.answer is None
+    else:
+        assert str(told.answer).startswith(answer)
 
 
 async def test_pause_lets_no_request_out_until_resumed(ask: Ask) -> None:
