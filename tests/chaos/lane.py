@@ -385,8 +385,11 @@ class Lane:
 
     def stop(self) -> dict[str, Any]:
         """How long it takes until a run that is stopped has no request and no jail any more."""
+        from django.db import connections
+
         from analyses import actions
 
+        connections.close_all()  # a fault may have cut one off that was not used since
         run = self.ask()
         wait(lambda: self.answered(run) >= 10, PATIENCE, "ten replies")
         spare = {worker.pid for worker in self.house.workers}
