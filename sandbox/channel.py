@@ -22,6 +22,18 @@ PIECE = 1 << 20
 SLICE = 4 << 20  # received at most, before others get their turn
 
 
+def pair(kind: socket.SocketKind = socket.SOCK_STREAM) -> tuple[socket.socket, socket.socket]:
+    """Our end of a wire into a jail, and the jail's. Both block, whatever default time limit sockets have just now.
+
+    A broker's client that finds its connection lost sets such a limit for a moment, for the whole process; the jail's
+    end would not block then, and who reads from it there would take its first wait for the end.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    for end in (ours, theirs):
+        end.setblocking(True)
+    return ours, theirs
+
+
 class ProtocolError(Exception):
     """What came is no frame of ours."""
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox.channel import no_constant
+from sandbox.channel import no_constant, pair
 from sandbox.errors import SandboxError, SandboxUnavailable
 from sandbox.install import READERS as CONTENTS
 from sandbox.install import installed
@@ -147,7 +147,7 @@ class Extraction:
         on_chapter: Callable[[str], None] | None = None,
         look: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
-        ours, theirs = socket.socketpair()
+        ours, theirs = pair()
         with ours:
             number = self._spawn(theirs, file, limits)
             stream = _Stream(ours, limits, look or (lambda: None))

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sandbox.channel import pair
 from sandbox.errors import SandboxError, SandboxUnavailable
 from sandbox.launcher import Launched, launch
 from sandbox.limits import ReplLimits
@@ -98,7 +99,7 @@ class Jail:
         context_fd = await asyncio.to_thread(memory.fd) if by_fd else -1
         self._next += 1
         number = self._next
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours, theirs = pair()
         out_read, out_write = os.pipe2(os.O_CLOEXEC)
         for sock in (ours, theirs):
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):

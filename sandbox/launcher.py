@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sandbox.channel import pair
 from sandbox.errors import SandboxUnavailable
 from sandbox.guest import filter as calls
 from sandbox.guest.selftest import KNOWN_TOP
@@ -240,7 +241,10 @@ def launch(backend: str, prefix: Path, run_memory_mb: int, zygote: str = REPLS) 
     """Start a jail. Blocks for some milliseconds: call it in a thread."""
     program = check_backend(backend)
     identity = borrow_identity()
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = pair(socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    # The kernel says who writes; before anybody can, or the first word would come without a sender.
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     log = new_memfd()
     extra: list[int] = []
     try:
@@ -270,8 +274,6 @@ def launch(backend: str, prefix: Path, run_memory_mb: int, zygote: str = REPLS) 
         theirs.close()
         for fd in extra:
             os.close(fd)
-    ours.setblocking(False)
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # the kernel says who writes
     return Launched(process, ours, identity, log)
 
 

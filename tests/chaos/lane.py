@@ -176,12 +176,15 @@ class Lane:
             why.append(f"the run ended as {run.status}: {run.reason}")
         if found := difference(self.expected, tree(run, notes=False)):
             why.append(f"the tree differs: {found}")
+        rows = [*Call.objects.filter(run=run).order_by("number"), *Cell.objects.filter(run=run).order_by("born")]
+        for row in [row for row in rows if row.status in ("failed", "limit", "stopped", "error")][:3]:
+            said = row.reason if isinstance(row, Call) else f"{row.killed} {row.error}"
+            why.append(f"{row} has {row.status}: {said[-300:]}")
         why += self.paid_twice(run, kind)
         if Run.objects.filter(status__in=["queued", "running", "waiting"]).exists():
             why.append("a run is left open")
         if Run.objects.exclude(lease_token="").exists():
             why.append("a lease is left")
-        rows = [*Call.objects.filter(run=run), *Cell.objects.filter(run=run)]
         if any(row.status in ("queued", "running", "waiting", "writing") for row in rows):
             why.append("a call or a cell is left open")
         if len({row.seq for row in rows}) != len(rows):
