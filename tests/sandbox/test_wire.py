@@ -29,7 +29,9 @@ async def test_a_repl_waits_for_its_cell_although_sockets_were_made_with_a_time_
     try:
         jail = await pool.open()
         repl = await jail.start_repl(Value.of("abc"))
-        await asyncio.sleep(0.5)  # in which it waits for its first cell: without blocking, it would take that for the end
+        await asyncio.sleep(
+            0.5
+        )  # in which it waits for its first cell: without blocking, it would take that for the end
         result = await repl.run("print(context)", 1)
         assert (result.killed, result.output) == ("", "abc\n")
         await asyncio.sleep(0.5)
