@@ -74,7 +74,8 @@ class Painter:
         now; code and replies that they hold already are left out.
         """
         tree = Tree(self.outline, texts)
-        tree.add_follow_ups(self.run)
+        if self.run.follow_ups:
+            tree.follow_ups = list(self.run.follow_up_set.filter(born__lte=self.seq))
         changes = _Changes(tree, start, "")
         leaves = changes.leaves(self.sent if following else None)
         leaves += [

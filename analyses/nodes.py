@@ -12,10 +12,9 @@ from typing import Any
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
-from analyses.models import Call, Cell, FollowUp, Run
+from analyses.models import Call, Cell, FollowUp
 from analyses.outline import BLOCK, CROWD, Crowd, Entry, Outline, standouts
 from analyses.texts import clean
-from analyses.worked import rested
 from rlm import parsing
 
 Texts = Mapping[tuple[int, int, str], str]  # analyses.live.read
@@ -157,20 +156,9 @@ class CallNode(_Leaves):
         return None if self.entry.unpriced else self.entry.all_cost
 
     @property
-    def seconds(self) -> float | None:
-        """From its start to its end, less what the root rested between two questions; None while it is under way."""
-        seconds = self.entry.seconds
-        return seconds if seconds is None or not self.is_root else max(0.0, seconds - self.tree.rested)
-
-    @property
-    def ticks_from(self) -> float:
-        """Since when the time of one that is under way is counted."""
-        return (self.entry.started or 0.0) + (self.tree.rested if self.is_root else 0.0)
-
-    @property
     def split(self) -> Split | None:
         entry = self.entry
-        wall = self.seconds
+        wall = entry.seconds
         if wall is None:
             return None
         return Split.of(entry.model_seconds, entry.exec_seconds, wall - entry.model_seconds - entry.exec_seconds)
@@ -182,7 +170,7 @@ class CallNode(_Leaves):
         return {
             "tokens": (entry.all_tokens, entry.tokens),
             "cost": (self.all_cost, entry.cost),
-            "seconds": (self.seconds, entry.own_seconds),
+            "seconds": (entry.seconds, entry.own_seconds),
         }
 
     @property
@@ -512,21 +500,12 @@ class Tree:
     cells: dict[tuple[int, int], CellNode] = field(default_factory=dict)
     bounded: bool = True  # long texts are cut: the rest is a request away
     follow_ups: list[FollowUp] = field(default_factory=list)
-    rested: float = 0.0  # seconds, between answers and the questions that followed
     listed: set[int] = field(default_factory=set)  # calls of crowds whose lines it holds
     opened: set[int] = field(default_factory=set)  # calls that were asked to stand open
     wanted: dict[int, set[int]] = field(default_factory=dict)  # by call: cells that were asked for, gap or not
     most_cells: dict[int, dict[int, dict[str, str]]] = field(default_factory=dict)  # by call and cell
     _most: dict[tuple[int, int], dict[int, dict[str, str]]] = field(default_factory=dict)
     _gaps: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
-
-    def add_follow_ups(self, run: Run) -> None:
-        """What was asked further, and the time that passed before."""
-        if not run.follow_ups:
-            return
-        self.follow_ups = list(run.follow_up_set.filter(born__lte=self.outline.seq))
-        if (root := self.outline.calls.get(1)) and root.started:
-            self.rested = rested(run, root.started, root.finished)
 
     def most_of(self, call: int, cell: int) -> dict[int, dict[str, str]]:
         if (call, cell) not in self._most:

@@ -234,7 +234,7 @@ def _singly(
             lane = free.index(min(free))
         free[lane] = end
         top = y + lane * LANE
-        failed = entry.status in ("failed", "limit")
+        failed = entry.ended and entry.status != "done"
         own = cells.get(entry.number, [])
         to = f"call-{entry.number}"
         if own and not failed:

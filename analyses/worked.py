@@ -44,26 +44,6 @@ class Clock:
         return [self.maybe(moment) for moment in moments] if self.gaps else moments
 
 
-def rested(run: Run, begin: float, end: float | None) -> float:
-    """Seconds from ``begin`` to ``end``, or until now, that lie between an answer of the run and the first turn of the question that followed."""
-    asked = list(run.follow_up_set.order_by("number").values_list("after_cell", flat=True))
-    beside = {number for after in asked for number in (after, after + 1)}
-    rows = Cell.objects.filter(run=run, call_number=1, number__in=beside)
-    times = {
-        number: (begun, ended or begun) for number, begun, ended in rows.values_list("number", "started_at", "ended_at")
-    }
-    seconds = 0.0
-    for after in set(asked):
-        if after not in times:
-            continue
-        goes_on = times[after + 1][0] if after + 1 in times else None
-        if goes_on is None and after == asked[-1] and end is None and run.resumed_at is not None:
-            goes_on = run.resumed_at.timestamp()  # its first turn is still to come
-        if goes_on is not None:
-            seconds += max(0.0, min(goes_on, end or goes_on) - max(begin, times[after][1]))
-    return seconds
-
-
 def seconds_uncounted(run: Run) -> float:
     """How long the run has been at work since that was written down last.
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.db.models import F, Max
 from django.test import Client
 from django.urls import reverse
-from django.utils import timezone
 
 from analyses import actions, moments
 from analyses.models import Call, Run
 from analyses.outline import Outline
-from analyses.runpage import RunState, run_page_context
+from analyses.runpage import RunState
 from analyses.templatetags.run import clock
 from analyses.timeline import Timeline
 from tests.factories import Rows, make_run, make_user, make_workspace
@@ -371,24 +370,3 @@ def test_a_paused_run_that_is_stopped_has_not_worked_meanwhile() -> None:
     actions.stop_run(run)
     run.refresh_from_db()
     assert run.status == "stopped" and 4 < run.seconds < 6
-
-
-def test_time_between_two_questions_is_no_time_of_the_root_call() -> None:
-    run = make_run(None, "further")  # a follow-up that is answered, and one that waits
-    before = run_page_context(run)["root"].seconds
-    hour = F("ended_at") + 3600
-    late = run.cell_set.filter(number__gt=run.follow_up_set.get(number=2).after_cell)
-    late.update(started_at=F("started_at") + 3600, replied_at=F("replied_at") + 3600, ended_at=hour)
-    Call.objects.filter(run=run, number=1).update(finished_at=F("finished_at") + 3600)
-    root = run_page_context(run)["root"]
-    assert root.entry.seconds > 3600
-    assert root.seconds == pytest.approx(before, abs=1e-3)
-    assert root.figures["seconds"][0] == root.seconds and root.split.waiting < 100
-    # The next one is taken up a day later, and has no turn yet: the clock on the page goes on from what was worked.
-    taken_up = timezone.now() + timedelta(days=1)
-    Run.objects.filter(pk=run.pk).update(status="running", resumed_at=taken_up)
-    Call.objects.filter(run=run, number=1).update(finished_at=None, status="running")
-    run.refresh_from_db()
-    root = run_page_context(run)["root"]
-    assert root.seconds is None
-    assert taken_up.timestamp() - root.ticks_from == pytest.approx(before, abs=1)
