@@ -87,24 +87,21 @@ class CallNode(_Leaves):
     @property
     def items(self) -> list[CellNode | FollowUpNode | Gap]:
         """Its cells, with what it was asked further before the cells that answer, and a line for those left out."""
+        return [item for _, item in self._placed()]
+
+    def items_between(self, first: int, last: int) -> list[CellNode | FollowUpNode | Gap]:
+        """What fills the gap between two cells, these included."""
+        return [item for (number, _), item in self._placed() if first <= number <= last]
+
+    def _placed(self) -> list[tuple[tuple[int, int], CellNode | FollowUpNode | Gap]]:
+        """Each with its place: a cell's number, and what comes after it."""
         gaps = self.tree.gaps(self.row.number)
         placed: list[tuple[tuple[int, int], CellNode | FollowUpNode | Gap]] = []
         placed += [((cell.row.number, 0), cell) for cell in self.cells]
         placed += [((node.row.after_cell, node.row.number), node) for node in self.follow_ups]
         placed = [(place, item) for place, item in placed if not _is_in(place[0], gaps)]
         placed += [((first, 0), Gap(self, first, last)) for first, last in gaps]
-        return [item for _, item in sorted(placed, key=lambda pair: pair[0])]
-
-    def items_between(self, first: int, last: int) -> list[CellNode | FollowUpNode | Gap]:
-        """What fills the gap between two cells, these included."""
-        found = []
-        for item in self.items:
-            number = item.first if isinstance(item, Gap) else item.row.number
-            if isinstance(item, FollowUpNode):
-                number = item.row.after_cell
-            if first <= number <= last:
-                found.append(item)
-        return found
+        return sorted(placed, key=lambda pair: pair[0])
 
     @property
     def is_root(self) -> bool:

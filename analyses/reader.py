@@ -65,9 +65,8 @@ class Window:
     end: int
     paragraphs: list[Paragraph] = field(default_factory=list)
     cited: tuple[int, int] | None = None
-    place: str = (
-        ""  # where the cited range is in a recording, on pages, in a book: "at 41:08", "on page 12", "in “The fog”"
-    )
+    # Where the cited range is in a recording, on pages, in a book: "at 41:08", "on page 12", "in “The fog”".
+    place: str = ""
     page: int = 0  # where the document has pages: the one that the window begins on, or the cited range
     pages: int = 0
     chapter: int = 0  # of a book, by its table of contents: the one that the window begins in, or the cited range

@@ -130,6 +130,11 @@ def critical_path(outline: Outline) -> set[int]:
     return found
 
 
+def _waits(seconds: float, waited: float, status: str) -> bool:
+    """Whether a cell is drawn as one that waits for child calls, rather than as one that runs."""
+    return waited > 0.5 * max(seconds, 0.001) or status == "waiting"
+
+
 def _root(cells: list[tuple[Any, ...]], begin: float, span: float) -> list[Bar]:
     bars = []
     scale = 100 / span
@@ -141,7 +146,7 @@ def _root(cells: list[tuple[Any, ...]], begin: float, span: float) -> list[Bar]:
         bars.append(_bar("v-crit", x, written - x, scale, 17, 1.5))
         if replied and status != "writing":
             over = (ended or begin + span) - begin
-            if waited > 0.5 * max(seconds, 0.001) or status == "waiting":
+            if _waits(seconds, waited, status):
                 bars.append(_bar("v-wait", written, over - written, scale, 8, 2, to))
             else:
                 bars.append(_bar("v-fail" if status == "error" else "v-exec", written, over - written, scale, 5, 8, to))
@@ -171,7 +176,7 @@ def _root_sampled(cells: list[tuple[Any, ...]], begin: float, span: float) -> li
         css, y, height = "v-exec", 5, 8
         if replied is None or moment < replied:
             css, y, height = "v-model", 2, 14
-        elif waited > 0.5 * max(seconds, 0.001) or status == "waiting":
+        elif _waits(seconds, waited, status):
             css, y, height = "v-wait", 8, 2
         bars.append(_bar(css, n * step, step, 100 / span, y, height, f"cell-1-{number}"))
     return bars

@@ -1,12 +1,5 @@
 // Choosing documents: the total follows each tick. Without it, it does so at the next page or button.
 const total = document.querySelector("#total"), ticks = [...document.querySelectorAll("#choose .tick")];
-const units = bytes => { // as the server writes sizes
-  if (bytes < 1000) return `${Math.round(bytes)} bytes`;
-  for (const unit of ["kB", "MB", "GB"]) {
-    bytes /= 1000;
-    if (bytes < 1000 || unit === "GB") return `${bytes < 10 ? bytes.toFixed(1) : Math.round(bytes)} ${unit}`;
-  }
-};
 const amount = value => value < 1000 ? `${value}` : value < 999500 ? `${(value / 1000).toFixed(value < 99950 ? 1 : 0)} k` : `${(value / 1e6).toFixed(value < 99.5e6 ? 2 : 0)} M`;
 
 function add() {

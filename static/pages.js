@@ -1,4 +1,12 @@
-// Small things of several pages: copy buttons, and the ask page's draft, which is over once its run is there.
+// Small things of several pages: sizes, copy buttons, and the ask page's draft, which is over once its run is there.
+const units = bytes => { // as the server writes sizes
+  if (bytes < 1000) return `${Math.round(bytes)} bytes`;
+  for (const unit of ["kB", "MB", "GB"]) {
+    bytes /= 1000;
+    if (bytes < 1000 || unit === "GB") return `${bytes < 10 ? bytes.toFixed(1) : Math.round(bytes)} ${unit}`;
+  }
+};
+
 document.addEventListener("click", async event => {
   const button = event.target.closest("[data-copy-from]");
   if (!button) return;

@@ -1,7 +1,6 @@
 // A form with files that may be large: how much has left, and a way to stop it. Without this script it is sent as forms are.
 const form = document.querySelector("form[data-sends]"), place = form.querySelector("[data-sending]");
 const bar = place.querySelector("progress"), said = place.querySelector("[role=status]");
-const mega = bytes => (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
 
 form.addEventListener("submit", event => {
   event.preventDefault();
@@ -18,7 +17,7 @@ form.addEventListener("submit", event => {
   request.upload.addEventListener("progress", ({ loaded, total }) => {
     bar.max = total || 1;
     bar.value = loaded;
-    said.textContent = loaded < total ? `${mega(loaded)} of ${mega(total)} MB sent` : "Sent. The server puts the files away.";
+    said.textContent = loaded < total ? `${units(loaded)} of ${units(total)} sent` : "Sent. The server puts the files away.";
   });
   request.addEventListener("load", () => {
     if (request.status < 300) return location.assign(request.responseURL);

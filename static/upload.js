@@ -335,13 +335,6 @@ if (page && form) {
   }
 
   // ————— what is on its way, drawn over what the server has drawn —————
-  const units = bytes => { // as the server writes sizes
-    if (bytes < 1000) return `${Math.round(bytes)} bytes`;
-    for (const unit of ["kB", "MB", "GB"]) {
-      bytes /= 1000;
-      if (bytes < 1000 || unit === "GB") return `${bytes < 10 ? bytes.toFixed(1) : Math.round(bytes)} ${unit}`;
-    }
-  };
   function paint() {
     let sent = done;
     for (const [id, { sent: here, size }] of flying) {

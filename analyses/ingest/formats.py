@@ -49,9 +49,8 @@ class Extracted:
     format: str
     encoding: str
     meta: dict[str, Any] = field(default_factory=dict)
-    marks: str = (
-        ""  # sha256 of a JSON blob: {"kind": "time", "page" or "chapter", "marks": [[character, ms or number], …]}
-    )
+    # sha256 of a JSON blob: {"kind": "time", "page" or "chapter", "marks": [[character, ms or number], …]}
+    marks: str = ""
     notes: tuple[str, ...] = ()
 
 
