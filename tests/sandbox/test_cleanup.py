@@ -200,18 +200,26 @@ async def test_nothing_is_left_on_disk_or_open(tmp_path: Path) -> None:
         own = [p for place in places if place.is_dir() for p in place.iterdir() if "pytest" not in p.name]
         return len(own), len(list(Path("/proc/self/fd").iterdir()))
 
+    async def grown() -> tuple[int, int]:
+        before = state()
+        for _ in range(4):
+            jail = await pool.open()
+            repls = await asyncio.gather(*(jail.start_repl(Value.of("x" * 100_000), limits=QUICK) for _ in range(5)))
+            await asyncio.gather(*(r.run("FINAL(context * 5)", 1) for r in repls))
+            await jail.close()
+        del repls
+        after = state()
+        return after[0] - before[0], after[1] - before[1]
+
     pool = JailPool(spare=0)
     await (await pool.open()).close()
-    before = state()
-    for _ in range(4):
-        jail = await pool.open()
-        repls = await asyncio.gather(*(jail.start_repl(Value.of("x" * 100_000), limits=QUICK) for _ in range(5)))
-        await asyncio.gather(*(r.run("FINAL(context * 5)", 1) for r in repls))
-        await jail.close()
-    del repls
-    after = state()
-    assert after[1] <= before[1] + 2
-    assert after[0] <= before[0] + 3  # other tests of this machine may be at work
+    for _ in range(5):  # other tests may be at work in these places; what jails leave they leave each time
+        files, descriptors = await grown()
+        assert descriptors <= 2
+        if files <= 3:
+            break
+    else:
+        pytest.fail(f"{files} files more after every four jails")
     assert not [p for p in descendants(os.getpid()) if p not in alive({p})]
     await pool.close()
 
