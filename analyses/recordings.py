@@ -52,10 +52,14 @@ def recording_of(run: Run) -> Recording:
 
 
 def _reusable(run: Run, here: set[str]) -> dict[str, Reusable]:
-    """The calls of the run that this one was forked from, less those that it has already."""
-    if run.forked_from is None or not run.fork:
+    """The calls of the run that this one was forked from, less those that it has already.
+
+    That run may have gone to the archive since this one had ended; a follow-up goes on without it.
+    """
+    source = run.forked_from
+    if source is None or source.archived or not run.fork:
         return {}
-    pool = Plan(run.forked_from, run.fork, run).pool()
+    pool = Plan(source, run.fork, run).pool()
     return {identity: found for identity, found in pool.items() if identity not in here}
 
 

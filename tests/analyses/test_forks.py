@@ -14,7 +14,7 @@ from analyses.actions import RunRefused
 from analyses.follow_ups import ask_follow_up
 from analyses.forks import Change
 from analyses.models import Call, Cell, Run
-from analyses.trajectory import jsonl, markdown, notebook
+from analyses.trajectory import archive, jsonl, markdown, notebook
 from analyses.trajectory.importing import import_file
 from analyses.worker import Worker
 from tests.analyses.test_resume import abandon, ask, cut, endpoint_of, execute, tree, workers
@@ -377,3 +377,15 @@ def test_follow_ups_before_the_cut_go_along_and_a_fork_is_asked_further(
     # Before the follow-up was asked: the fork knows nothing of it.
     run = finished(workers, server, fork(source, server, Change(1, 3)))
     assert (run.answer_display, run.follow_ups) == (first, 0), run.reason
+
+
+def test_a_fork_whose_source_is_archived_is_asked_further(
+    done: tuple[Run, Scripted], workers: Callable[[], Worker], scripted: Callable[..., Scripted]
+) -> None:
+    source, server = done
+    run = finished(workers, server, fork(source, server, Change(1, 3)))
+    archive.archive(source)
+    server = scripted({"rules": [*PIECES["rules"], {"turn": 3, "reply": cell("FINAL(['further', n])")}]})
+    ask_follow_up(run, None, "And further?", endpoint=endpoint_of(server), wake=False)
+    run = finished(workers, server, run)
+    assert (run.status, run.answer_display) == ("done", ["further", 14]), run.reason
