@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from analyses.models import ENDED, Call, Cell, EarlierAnswer, Run, Status
+from analyses.models import Call, Cell, EarlierAnswer, Run
 
 R = TypeVar("R", Call, Cell, EarlierAnswer)
 COUNTED = (Cell.Kind.CODE, Cell.Kind.TOOL)
@@ -70,12 +70,3 @@ def added(reused: Mapping[str, Any], rows: Iterable[Call | Cell]) -> dict[str, A
             found[name] += getattr(row, name)
         found["cost"] = None if found["cost"] is None or row.cost is None else found["cost"] + row.cost
     return found
-
-
-def has_failed(call: Call) -> bool:
-    """As the run's own count has it: who was stopped has not failed."""
-    return call.status in (Status.FAILED, Status.LIMIT)
-
-
-def is_over(call: Call) -> bool:
-    return call.status in ENDED

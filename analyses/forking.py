@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.db.models import Count, Q
 
 from analyses import copying
-from analyses.models import ENDED, Call, Cell, EarlierAnswer, FollowUp, Run, Status
+from analyses.models import ENDED, FAILURES, Call, Cell, EarlierAnswer, FollowUp, Run, Status
 from analyses.recorder import LeaseLost
 from analyses.texts import answer_of
 from rlm.recording import Reusable
@@ -159,7 +159,7 @@ def begin(run: Run) -> None:
         "cells": sum(cell.kind in copying.COUNTED for cell in cells),
         "follow_ups": len(follow_ups),
         "depth": max(call.depth for call in calls),
-        "failed_calls": sum(copying.has_failed(call) for call in calls),
+        "failed_calls": sum(call.status in FAILURES for call in calls),
         "reused": copying.added({}, [*taken_over, *cells]),
     }
     with transaction.atomic():

@@ -21,7 +21,7 @@ from django.db.backends.signals import connection_created
 from django.db.models import BooleanField, ExpressionWrapper, F, Q
 from django.db.models.functions import Coalesce, Now
 
-from analyses.models import ENDED, Call, FollowUp, Run, Status
+from analyses.models import ENDED, FAILURES, Call, FollowUp, Run, Status
 from analyses.texts import NO_ANSWER
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def _reopen_root(run: Run, follow_up: FollowUp) -> None:
     root = Call.objects.filter(run=run, number=1, status__in=ENDED, seq__lt=follow_up.born).first()
     if root is None:
         return  # it has gone on with it before
-    if root.status in (Status.FAILED, Status.LIMIT):
+    if root.status in FAILURES and run.failed_calls:
         run.failed_calls -= 1
         run.save(update_fields=["failed_calls"])
     fields = {"status": Status.RUNNING, "reason": "", "finished_at": None, "seq": run.seq}

@@ -35,6 +35,7 @@ class Status(models.TextChoices):
 
 
 ENDED = (Status.DONE, Status.FAILED, Status.STOPPED, Status.LIMIT)
+FAILURES = (Status.FAILED, Status.LIMIT)  # who was stopped has not failed
 
 
 class Corpus(models.Model):

@@ -35,8 +35,6 @@ T = TypeVar("T")
 
 RETRY_SECONDS = 60.0  # how long a busy or cut-off database is tried again before the runs at hand are given up
 OPEN_CELLS = (Cell.Status.WRITING, Cell.Status.RUNNING, Cell.Status.WAITING)
-
-
 CHECK_SECONDS = 1.0  # a lease that was checked so lately is not checked again where nothing is to be written
 
 
@@ -269,7 +267,7 @@ class RunRecord:
             calls=self.run.calls + len(calls),
             cells=self.run.cells + sum(isinstance(row, Cell) and row.kind in copying.COUNTED for row in rows),
             depth=max(self.run.depth, *(call.depth for call in calls)),
-            failed_calls=self.run.failed_calls + sum(copying.has_failed(call) for call in calls),
+            failed_calls=self.run.failed_calls + sum(call.status in FAILURES for call in calls),
             reused=copying.added(self.run.reused, rows),
         )
         cell = self._cell_of(event.parent, event.cell)
@@ -389,8 +387,7 @@ class RunRecord:
             if cell.status in OPEN_CELLS:
                 self._set(cell, status=Cell.Status.STOPPED, ended_at=event.time)
                 self._over.append((*key, ("reply", "reasoning", "output")))
-        failed = event.status in (Status.FAILED, Status.LIMIT)  # who was stopped has not failed
-        if failed:
+        if event.status in FAILURES:
             self._set_run(failed_calls=self.run.failed_calls + 1)
         if call.parent_number is not None and (
             parent_cell := self._cells.get((call.parent_number, call.parent_cell or 0))
@@ -418,6 +415,8 @@ class RunRecord:
     def _close_rows(self, result: RunResult) -> None:
         """No row outlives its run: one that could not even be taken up again leaves calls open."""
         now = time.time()
+        if result.status in FAILURES:
+            self._set_run(failed_calls=self.run.failed_calls + len(self._calls))
         for number in sorted(self._calls, reverse=True):
             self._set(self._calls.pop(number), status=result.status, reason=clean(result.reason), finished_at=now)
         for cell in self._cells.values():
@@ -648,7 +647,8 @@ def close_rows(run: Run, status: str, reason: str, token: str) -> bool:
     seq = run.seq
     texts = left_over(run.pk)
     worked = seconds_uncounted(run)  # nobody was at work since
-    for call in Call.objects.filter(run=run).exclude(status__in=ENDED).order_by("number"):
+    calls = list(Call.objects.filter(run=run).exclude(status__in=ENDED).order_by("number"))
+    for call in calls:
         seq += 1
         Call.objects.filter(pk=call.pk).update(status=status, reason=reason, finished_at=now, seq=seq)
     for cell in Cell.objects.filter(run=run, status__in=OPEN_CELLS).order_by("call_number", "number"):
@@ -676,3 +676,4 @@ def close_rows(run: Run, status: str, reason: str, token: str) -> bool:
     if not taken:
         transaction.set_rollback(True)
     return bool(taken)
+            failed_calls=run.failed_calls + (len(calls) if status in FAILURES else 0),

@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 
 import redis
 from django.conf import settings
+from django.db import DataError, IntegrityError, close_old_connections, connection
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, connection
 from redis.exceptions import RedisError
 
 from analyses import deletion, ingest, jobs, live, outage, retention
@@ -188,6 +188,8 @@ class Worker:
                 run = claim_orphan(orphan, token, self.sandbox)
             else:
                 run = claim(run_id, token, self.sandbox, self._warmth.worker)
+        except (DataError, IntegrityError):  # its own rows are at fault: the others must not wait behind it
+            log.exception("run %s cannot be claimed", run_id)
         finally:
             if run is None:
                 with self._lock:

@@ -15,7 +15,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from analyses.ingest.loose import let_go
-from analyses.models import ENDED, Call, Cell, EarlierAnswer, FollowUp, ForeignCorpus, Run, Status
+from analyses.models import ENDED, FAILURES, Call, Cell, EarlierAnswer, FollowUp, ForeignCorpus, Run, Status
 from analyses.texts import ROW_MOST, bounded_answer, clean, stored_messages, stored_output
 from analyses.trajectory.limits import LIMITS, ImportLimits, LogRefused
 from rlm.events import Message, Usage
@@ -229,7 +229,7 @@ class Draft:
         run = self.run
         run.calls, run.cells = len(self.calls), self._counted
         run.depth = max(call.depth for call in self.calls)
-        run.failed_calls = sum(call.status != Status.DONE for call in self.calls)
+        run.failed_calls = sum(call.status in FAILURES for call in self.calls)
         for name in TOKENS[:3]:
             setattr(run, name, sum(getattr(call, name) for call in self.calls))
         costs = [call.cost for call in self.calls]

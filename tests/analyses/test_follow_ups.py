@@ -16,6 +16,7 @@ from analyses.follow_ups import ask_follow_up, refusal
 from analyses.ingest import loose
 from analyses.leases import claim, lease_of
 from analyses.models import Call, Cell, EarlierAnswer, FollowUp, Run
+from analyses.recorder import close_rows
 from analyses.texts import answer_of
 from analyses.worker import Worker
 from tests.analyses.test_resume import cut, endpoint_of
@@ -249,6 +250,18 @@ def test_a_run_that_failed_goes_on_and_has_not_failed_any_more(
     further(run, server, "Try again.")
     execute(worker, run, server)
     assert (run.status, run.failed_calls, run.answer_display) == ("done", 0, 7), run.reason
+
+
+def test_a_run_whose_worker_died_too_often_can_be_asked_further(db: None) -> None:
+    run = make_run(status="running", endpoint="offline", lease_token="dead", calls=2)
+    root = Call.objects.create(run=run, number=1, kind="root", queued_at=1.0, status="waiting", born=1, seq=1)
+    Call.objects.create(run=run, number=2, parent=root, queued_at=1.0, status="running", born=2, seq=2)
+    assert close_rows(run, "failed", "Its worker died.", "dead")
+    run.refresh_from_db()
+    assert run.failed_calls == 2
+    ask_follow_up(run, None, "And?", wake=False)
+    went_on = claim(run.pk, "mine", {})
+    assert went_on is not None and went_on.failed_calls == 1
 
 
 def test_what_cannot_be_asked_further_says_why(db: None) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.db import IntegrityError
 
 from analyses import actions
 from analyses.leases import claim
@@ -195,6 +196,21 @@ def test_a_sweep_finds_what_no_message_told_of(
     run.refresh_from_db()
     assert (run.status, run.answer_display) == ("done", "hello")
     assert run.sandbox["ok"] is True
+
+
+def test_a_run_that_cannot_be_claimed_keeps_no_other_waiting(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, transactional_db: None
+) -> None:
+    asked: list[int] = []
+
+    def refuse(run_id: int, *_: Any) -> None:
+        asked.append(run_id)
+        raise IntegrityError("a row of it is refused")
+
+    monkeypatch.setattr("analyses.worker.claim", refuse)
+    runs = {make_run().pk, make_run().pk}
+    worker._sweep()
+    assert set(asked) == runs
 
 
 def test_an_endpoint_that_is_gone_is_said(worker: Worker, transactional_db: None) -> None:
