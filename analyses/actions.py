@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from analyses import budgets, endpoints, ingest
 from analyses.models import ENDED, CorpusVersion, Run, Share, Status
-from analyses.recorder import close_rows
+from analyses.recorder import close_unheld
 from analyses.texts import clean
 from analyses.wakeups import wake_worker
 from rlm.endpoints import Endpoint
@@ -132,23 +132,10 @@ def _numbered(workspace: Workspace, fields: dict[str, Any]) -> Run:
 
 
 def stop_run(run: Run) -> None:
-    """Ask the worker to end the run; one that nobody holds yet ends here and now."""
-    now = timezone.now()
-    run.refresh_from_db()
-    if run.calls and run.status in (Status.QUEUED, Status.PAUSED):
-        with transaction.atomic():
-            Run.objects.filter(pk=run.pk, stop_requested_at=None).update(stop_requested_at=now)
-            close_rows(run, Status.STOPPED, "Stopped by a member.", "")  # changes nothing where a worker was first
-        return
-    stopped = Run.objects.filter(pk=run.pk, status__in=[Status.QUEUED, Status.PAUSED], lease_token="").update(
-        status=Status.STOPPED,
-        reason="Stopped before it began.",
-        stop_requested_at=now,
-        finished_at=now,
-        seq=run.seq + 1,
-    )
-    if not stopped:
-        Run.objects.filter(pk=run.pk, stop_requested_at=None).exclude(status__in=ENDED).update(stop_requested_at=now)
+    """Ask the worker to end the run; one that nobody holds ends here and now."""
+    asked = Run.objects.filter(pk=run.pk, stop_requested_at=None).exclude(status__in=ENDED)
+    asked.update(stop_requested_at=timezone.now())
+    close_unheld(run.pk, "Stopped by a member.")
 
 
 def pause_run(run: Run) -> None:

@@ -6,12 +6,12 @@ import logging
 import time
 
 from django.db import transaction
-from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from analyses.ingest import corpora, loose
-from analyses.models import ENDED, ImportFile, Run, Status, UploadFile
+from analyses.models import ENDED, ImportFile, Run, UploadFile
+from analyses.recorder import close_unheld
 from analyses.usage import keep_usage
 from workspaces.audit import Did, record
 from workspaces.models import Workspace
@@ -61,13 +61,11 @@ def sweep() -> None:
 
 
 def _stop_runs(workspace: Workspace) -> bool:
-    """End what nobody has begun, ask the rest to stop; True where every run has ended."""
-    now = timezone.now()
+    """End what nobody holds, ask the rest to stop; True where every run has ended."""
     open_runs = workspace.runs.exclude(status__in=ENDED)
-    open_runs.filter(status=Status.QUEUED, lease_token="").update(
-        status=Status.STOPPED, reason="Its workspace was deleted.", finished_at=now, seq=F("seq") + 1
-    )
-    open_runs.filter(stop_requested_at=None).update(stop_requested_at=now)
+    open_runs.filter(stop_requested_at=None).update(stop_requested_at=timezone.now())
+    for pk in list(open_runs.filter(lease_token="").values_list("pk", flat=True)):
+        close_unheld(pk, "Its workspace was deleted.")
     return not open_runs.exists()
 
 

@@ -24,7 +24,7 @@ from django.utils import timezone
 from analyses import copying, outage
 from analyses.leases import WRITER, expiry
 from analyses.live import LiveRun, left_over
-from analyses.models import ENDED, Call, Cell, FollowUp, Run, Status
+from analyses.models import ENDED, FAILURES, Call, Cell, FollowUp, Run, Status
 from analyses.texts import Unkept, bounded_answer, clean, clean_json, stored_messages, stored_output
 from analyses.worked import seconds_uncounted
 from rlm import events
@@ -638,6 +638,14 @@ def _fail(future: asyncio.Future[None], error: Exception) -> None:
 
 
 @transaction.atomic
+def close_unheld(run_id: int, reason: str) -> None:
+    """End a run that waits or rests, so that nobody holds it; one that a worker was first to take stays as it is."""
+    waiting = Run.objects.filter(pk=run_id, status__in=[Status.QUEUED, Status.PAUSED], lease_token="")
+    if (run := waiting.select_for_update().first()) is not None:
+        close_rows(run, Status.STOPPED, reason if run.calls else "Stopped before it began.", "")
+
+
+@transaction.atomic
 def close_rows(run: Run, status: str, reason: str, token: str) -> bool:
     """End a run whose worker is gone, keeping every row: open calls and cells are closed with it.
 
@@ -645,13 +653,14 @@ def close_rows(run: Run, status: str, reason: str, token: str) -> bool:
     """
     now = time.time()
     seq = run.seq
-    texts = left_over(run.pk)
     worked = seconds_uncounted(run)  # nobody was at work since
     calls = list(Call.objects.filter(run=run).exclude(status__in=ENDED).order_by("number"))
     for call in calls:
         seq += 1
         Call.objects.filter(pk=call.pk).update(status=status, reason=reason, finished_at=now, seq=seq)
-    for cell in Cell.objects.filter(run=run, status__in=OPEN_CELLS).order_by("call_number", "number"):
+    cells = list(Cell.objects.filter(run=run, status__in=OPEN_CELLS).order_by("call_number", "number"))
+    texts = left_over(run.pk) if cells else {}
+    for cell in cells:
         seq += 1
         half = {
             what: clean(texts[cell.call_number, cell.number, what])
@@ -668,6 +677,7 @@ def close_rows(run: Run, status: str, reason: str, token: str) -> bool:
             reason=reason,
             finished_at=finished,
             seconds=run.seconds + worked,
+            failed_calls=run.failed_calls + (len(calls) if status in FAILURES else 0),
             seq=seq + 1,
             lease_token="",
             lease_expires_at=None,
@@ -676,4 +686,3 @@ def close_rows(run: Run, status: str, reason: str, token: str) -> bool:
     if not taken:
         transaction.set_rollback(True)
     return bool(taken)
-            failed_calls=run.failed_calls + (len(calls) if status in FAILURES else 0),

@@ -31,7 +31,7 @@ from analyses import deletion, ingest, jobs, live, outage, retention
 from analyses.execution import Clients, execute
 from analyses.leases import KEEPER, Lease, Watch, claim, claim_orphan, expiry, sweep_seconds, under_way
 from analyses.models import Run, Status
-from analyses.recorder import Writer, close_rows
+from analyses.recorder import Writer, close_rows, close_unheld
 from analyses.trajectory import intake
 from analyses.wakeups import wake_worker
 from analyses.warmth import Warmth
@@ -365,7 +365,11 @@ class Worker:
     def _sweep(self) -> None:
         """Find what no message told of: queued runs, runs whose worker died, uploads left lying."""
         # Gone on with in the very moment in which it came to rest.
-        Run.objects.filter(status=Status.PAUSED, pause_requested_at=None, lease_token="").update(status=Status.QUEUED)
+        resting = Run.objects.filter(status=Status.PAUSED, lease_token="")
+        resting.filter(pause_requested_at=None, stop_requested_at=None).update(status=Status.QUEUED)
+        # Stopped in that moment.
+        for pk in list(resting.exclude(stop_requested_at=None).values_list("pk", flat=True)):
+            close_unheld(pk, STOPPED)
         with self._lock:
             room = settings.RUNS_AT_ONCE - len(self._held)
         queued = Run.objects.filter(status=Status.QUEUED, lease_token="").order_by("created_at")

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from analyses import actions
 from analyses.leases import lease_of
-from analyses.models import Call, Cell, Run
+from analyses.models import ENDED, Call, Cell, Run
 from analyses.recorder import LeaseLost, RunRecord
 from analyses.worked import seconds_uncounted
 from analyses.worker import MOST_ATTEMPTS, Worker
@@ -256,6 +256,20 @@ def test_a_paused_run_can_be_stopped(workers: Callable[[], Worker], scripted: Ca
     run.refresh_from_db()
     assert (run.status, run.reason) == ("stopped", "Stopped by a member.")
     assert Call.objects.get(run=run).status == "stopped"
+
+
+def test_a_stop_that_comes_in_the_moment_of_a_pause_is_not_lost(transactional_db: None) -> None:
+    run = make_run(shape="running", stop_requested_at=timezone.now(), pause_requested_at=timezone.now())
+    Run.objects.filter(pk=run.pk).update(status="paused", lease_token="", lease_expires_at=None)  # as its worker let go
+    worker = Worker()
+    worker.start()
+    try:
+        wait_for(lambda: Run.objects.get(pk=run.pk).ended, 30)
+    finally:
+        worker.close()
+    run.refresh_from_db()
+    assert (run.status, run.reason) == ("stopped", "Stopped by a member.")
+    assert not Call.objects.filter(run=run).exclude(status__in=ENDED).exists()
 
 
 async def test_a_lease_is_looked_at_where_nothing_is_to_be_written(

@@ -20,9 +20,10 @@ from analyses import blobs, deletion
 from analyses.actions import RunRefused, share_run, start_run
 from analyses.budgets import standings
 from analyses.ingest import import_paths, loose
-from analyses.models import Call, Cell, Corpus, LooseBlob, MessageBlob, Run, Status
+from analyses.models import ENDED, Call, Cell, Corpus, LooseBlob, MessageBlob, Run, Status
 from analyses.usage import usage
 from analyses.views.usage import _month
+from tests.factories import make_run
 from tests.workspaces.cast import PASSWORD, Cast, make_cast, make_corpus, make_plain_run
 from workspaces.audit import Did, record
 from workspaces.models import AuditEntry, Budget, User, Workspace
@@ -214,6 +215,25 @@ def test_a_run_under_way_is_stopped_before_its_workspace_goes(cast: Cast) -> Non
     Run.objects.filter(pk=run.pk).update(status=Status.STOPPED)
     deletion.sweep()
     assert not Run.objects.exists()
+
+
+def test_a_run_that_rests_does_not_keep_its_workspace(cast: Cast) -> None:
+    paused = make_run(cast.workspace, "running")
+    Run.objects.filter(pk=paused.pk).update(status=Status.PAUSED, pause_requested_at=timezone.now(), lease_token="")
+    Workspace.objects.filter(pk=cast.workspace.pk).update(delete_at=timezone.now() - timedelta(seconds=1))
+    deletion.sweep()
+    deletion.sweep()
+    assert not Workspace.objects.filter(pk=cast.workspace.pk).exists()
+
+
+def test_a_run_that_waits_to_go_on_is_closed_with_its_calls_when_its_workspace_is_deleted(cast: Cast) -> None:
+    run = make_run(cast.workspace, "running")
+    Run.objects.filter(pk=run.pk).update(status=Status.QUEUED, lease_token="", lease_expires_at=None)
+    Workspace.objects.filter(pk=cast.workspace.pk).update(delete_at=timezone.now() + timedelta(days=1))
+    deletion.sweep()
+    run.refresh_from_db()
+    assert run.status == Status.STOPPED
+    assert not run.call_set.exclude(status__in=ENDED).exists()
 
 
 def test_an_invitation_to_a_deleted_workspace_is_over(cast: Cast) -> None:
