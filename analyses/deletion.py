@@ -32,7 +32,8 @@ class UnderWay(Exception):
 def delete_run(run: Run) -> None:
     """The run with its calls, cells and shares; its blobs are let go of. What it used stays in the month's sums."""
     this = Run.objects.filter(pk=run.pk)
-    if this.exclude(status__in=ENDED).exists():
+    locked = this.select_for_update().first()  # nobody asks further in it from here on
+    if locked is not None and not locked.ended:
         raise UnderWay("This run is under way. Stop it first, or wait until it has ended.")
     # A fork reads the results that it may reuse from here, as long as it goes on.
     if fork := Run.objects.filter(forked_from=run).exclude(status__in=ENDED).first():

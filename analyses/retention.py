@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from datetime import timedelta
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils import timezone
@@ -48,21 +50,28 @@ def sweep() -> None:
     for run in Run.objects.exclude(archive_asked_at=None).filter(archive=""):
         pack(run)
     for workspace in Workspace.objects.filter(delete_at=None).exclude(runs_then=Workspace.RunsThen.KEEP):
-        for run in due(workspace).iterator(chunk_size=50):
-            _settle(workspace, run)
+        # All at once: on SQLite nothing can be written after a query that is half read, where others have written meanwhile.
+        for pk in list(due(workspace).values_list("pk", flat=True)):
+            _settle(workspace.pk, pk)
             if time.monotonic() > until:
                 return
 
 
-def _settle(workspace: Workspace, run: Run) -> None:
-    try:
+def _settle(workspace_id: int, pk: int) -> None:
+    """As the workspace says now: a member may have kept the run, asked further in it or changed the setting meanwhile."""
+    with transaction.atomic():
+        workspace = Workspace.objects.filter(pk=workspace_id, delete_at=None).first()
+        run = due(workspace).filter(pk=pk).select_for_update().first() if workspace else None
+        if workspace is None or run is None:
+            return
+        about = {"workspace": workspace, "target": run.question, "run": run.number, "by": "its age"}
         if workspace.runs_then == Workspace.RunsThen.DELETE:
-            delete_run(run)
-            record(None, Did.DELETED_RUN, workspace=workspace, target=run.question, run=run.number, by="its age")
-        elif pack(run):
-            record(None, Did.ARCHIVED_RUN, workspace=workspace, target=run.question, run=run.number, by="its age")
-    except UnderWay:
-        pass  # a member has asked something further just now
+            with contextlib.suppress(UnderWay):  # a fork reads it
+                delete_run(run)
+                record(None, Did.DELETED_RUN, **about)
+            return
+    if pack(run):
+        record(None, Did.ARCHIVED_RUN, **about)
 
 
 def pack(run: Run) -> bool:

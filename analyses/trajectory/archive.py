@@ -107,5 +107,8 @@ def _packed(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _drafts(packed: BinaryIO) -> Iterator[Draft]:
-    with gzip.open(packed) as file:
-        yield from jsonl.read(Log(cast(BinaryIO, file), "archive", OWN))
+    try:
+        with gzip.open(packed) as file:
+            yield from jsonl.read(Log(cast(BinaryIO, file), "archive", OWN))
+    except (EOFError, zlib.error) as error:
+        raise LogRefused(f"The archive is damaged: {error}.") from error

@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import json
 import os
+import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import connection
 from django.utils import timezone
 
 from analyses import blobs, follow_ups, forks, retention
@@ -147,11 +150,21 @@ def test_run_that_changed_while_it_was_packed_stays(monkeypatch: pytest.MonkeyPa
     assert Call.objects.filter(run=run).exists()
 
 
-def test_damaged_archive_is_said_and_kept(cast: Cast) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda packed: b"\x1f\x8b not a pack",
+        lambda packed: packed[: len(packed) // 2],
+        lambda packed: packed[:200] + bytes(200) + packed[400:],
+    ],
+    ids=["no pack", "cut off", "overwritten"],
+)
+def test_damaged_archive_is_said_and_kept(cast: Cast, damage: Callable[[bytes], bytes]) -> None:
     run = aged(cast.workspace, 1)
     archive.archive(run)
     run.refresh_from_db()
-    blobs.path(run.archive).write_bytes(b"\x1f\x8b not a pack")
+    packed = blobs.read(run.archive)
+    blobs.path(run.archive).write_bytes(damage(packed))
     Run.objects.filter(pk=run.pk).update(restore_asked_at=timezone.now())
     retention.sweep()
     run.refresh_from_db()
@@ -172,6 +185,54 @@ def test_runs_go_by_their_age_as_the_workspace_says(cast: Cast, then: str, left:
     assert workspace.runs.count() == left
     assert list(workspace.runs.exclude(archive="").values_list("pk", flat=True)) == ([old.pk] if packed else [])
     assert AuditEntry.objects.filter(workspace=workspace, details__by="its age").count() == (then != "keep")
+
+
+@pytest.mark.parametrize("change", ["kept", "setting", "asked further"])
+def test_what_a_member_says_while_runs_are_deleted_holds_for_those_that_are_left(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    workspace = cast.workspace
+    Workspace.objects.filter(pk=workspace.pk).update(runs_then="delete", runs_days=30)
+    first, second = aged(workspace, 32), aged(workspace, 31)
+    real = retention.delete_run
+
+    def then(run: Run) -> None:
+        real(run)
+        assert run.pk == first.pk
+        if change == "kept":
+            Run.objects.filter(pk=second.pk).update(kept=True)
+        elif change == "setting":
+            Workspace.objects.filter(pk=workspace.pk).update(runs_then="keep")
+        else:  # and answered
+            Run.objects.filter(pk=second.pk).update(finished_at=timezone.now())
+
+    monkeypatch.setattr(retention, "delete_run", then)
+    retention.sweep()
+    assert Run.objects.filter(pk=second.pk).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_runs_are_deleted_while_others_write(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = cast.workspace
+    Workspace.objects.filter(pk=workspace.pk).update(runs_then="delete", runs_days=30)
+    shape = {"status": Status.DONE, "finished_at": timezone.now() - 31 * DAY}
+    for number in range(60):
+        make_plain_run(workspace, number=number + 10, **shape)
+    settle = retention._settle
+
+    def beside() -> None:
+        Workspace.objects.filter(pk=workspace.pk).update(name="Another name")
+        connection.close()
+
+    def while_others_write(*which: Any) -> None:
+        other = threading.Thread(target=beside)
+        other.start()
+        other.join()
+        settle(*which)
+
+    monkeypatch.setattr(retention, "_settle", while_others_write)
+    retention.sweep()
+    assert not workspace.runs.exclude(status=Status.QUEUED).exists()
 
 
 def test_run_brought_back_is_young_again(cast: Cast) -> None:
