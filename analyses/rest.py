@@ -92,9 +92,12 @@ class Rest:
         now = time.monotonic()
         for viewer in [viewer for viewer, (_, since, _) in self.viewers.items() if now - since > SECONDS]:
             await viewer.end(LET_GO)
-        stands = await in_thread(_stands)({run_id for run_id, *_ in self.viewers.values()})
+        resting = list(self.viewers.items())  # who comes meanwhile is not among those that are looked for
+        stands = await in_thread(_stands)({run_id for _, (run_id, *_) in resting})
         going: list[tuple[int, Viewer, GoOn]] = []
-        for viewer, (run_id, _, go_on) in list(self.viewers.items()):
+        for viewer, (run_id, _, go_on) in resting:
+            if viewer not in self.viewers:
+                continue
             seq, form = stands.get(run_id, (-1, ""))
             if seq < 0:
                 await viewer.end(GONE)

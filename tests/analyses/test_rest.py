@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -137,6 +138,35 @@ async def test_link_that_is_over_lets_its_viewers_go() -> None:
     soon = timezone.now() + timedelta(seconds=2)
     await sync_to_async(stage.run.shares.update)(expires_at=soon)
     assert await code_of(await opened(f"/s/{stage.share.token}/", None, f"seq={stage.run.seq}")) == GONE
+
+
+async def test_page_that_comes_while_others_are_looked_after_is_not_told_that_its_run_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = await sync_to_async(Stage)()
+    other = await sync_to_async(make_run)(stage.workspace, "done")
+    address = await sync_to_async(other.get_absolute_url)()
+    looked: list[set[int]] = []
+    looking, go_on = threading.Event(), threading.Event()
+    stands = rest._stands
+
+    def slowly(run_ids: set[int]) -> dict[int, tuple[int, str]]:
+        found = stands(run_ids)
+        looked.append(run_ids)
+        looking.set()
+        assert go_on.wait(60)
+        return found
+
+    monkeypatch.setattr(rest, "_stands", slowly)
+    first = await opened(stage.address, stage.member, f"seq={stage.run.seq}")
+    await until(looking.is_set)
+    second = await opened(address, stage.member, f"seq={other.seq}")
+    await rests(2)
+    go_on.set()
+    await until(lambda: len(looked) > 2)
+    assert len(Rest.here().viewers) == 2
+    await first.disconnect()
+    await second.disconnect()
 
 
 async def test_places_are_counted_and_none_is_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
