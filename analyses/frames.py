@@ -78,11 +78,7 @@ class Painter:
             tree.follow_ups = list(self.run.follow_up_set.filter(born__lte=self.seq))
         changes = _Changes(tree, start, "")
         leaves = changes.leaves(self.sent if following else None)
-        leaves += [
-            self._crowd(tree, key)
-            for key in (self.crowds("") if crowds is None else sorted(crowds))
-            if key in tree.cells or tree.load_cell(key)
-        ]
+        leaves += self._summaries(tree, self.crowds("") if crowds is None else crowds, start)
         births = sorted([*changes.births(), *self._further(start, tree.follow_ups)])
         state = self.state()
         last: list[str] = [state.leaf(name) for name in ("state", "now", "meters", "answer")]
@@ -113,7 +109,7 @@ class Painter:
         tree = Tree(self.outline, texts, whole=(scope,))
         changes = _Changes(tree, start, scope)
         leaves = changes.leaves()
-        leaves += [self._crowd(tree, key) for key in sorted(changes.crowds) if key in tree.cells or tree.load_cell(key)]
+        leaves += self._summaries(tree, changes.crowds, start)
         return [*leaves, *(html for _, html in changes.births())]
 
     def _newcomers(self, call: int, cell: int, start: int) -> list[str]:
@@ -152,8 +148,12 @@ class Painter:
         return self.outline.is_crowd(*key) and self.outline.body(key[0]) == scope
 
     @staticmethod
-    def _crowd(tree: Tree, key: CellKey) -> str:
-        return tree.cells[key].leaf("crowd")
+    def _summaries(tree: Tree, keys: Iterable[CellKey], start: int) -> Iterator[str]:
+        """Of crowds of children. A cell that is new itself brings its own along."""
+        for key in sorted(keys):
+            cell = tree.cells.get(key) or tree.load_cell(key)
+            if cell is not None and cell.row.born <= start:
+                yield cell.leaf("crowd")
 
 
 def _light(cells: QuerySet[Cell]) -> QuerySet[Cell]:

@@ -112,6 +112,21 @@ def test_thirteenth_child_turns_the_list_into_a_crowd() -> None:
     assert "0 of 13 done" in html
 
 
+def test_cell_and_its_crowd_born_at_once_come_as_one_piece() -> None:
+    run = make_run()
+    rows = Rows(run)
+    rows.begin()
+    root = rows.call()
+    rows.start(root)
+    before = run.seq
+    make_cell(rows, root)
+    for _ in range(13):
+        rows.call(root, 1)
+    for how in ({}, {"crowds": {(1, 1)}}):
+        found = tops(painted(run, before, **how))
+        assert "+call-1-cells" in found and "cell-1-1-crowd" not in found  # a leaf before its cell has no place yet
+
+
 def test_child_of_a_crowd_goes_only_to_pages_that_opened_it() -> None:
     run = make_run(shape="crowd")
     rows = Rows(run)
