@@ -22,7 +22,7 @@ from analyses.leases import Watch, bind, expiry
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 20  # jobs of a kind that one look takes up
+AT_ONCE = 20  # jobs of a kind that one process takes up by itself: each takes threads and connections to the database
 
 _holds: set[Hold] = set()  # of this process
 _lock = threading.Lock()
@@ -137,7 +137,9 @@ class Jobs:
         for lease in self._watch.lapsed():
             if lease.unchanged(open_jobs).update(lease_token="", lease_expires_at=None):
                 log.warning("%s %s: its worker is gone; it is taken up again", self._model.__name__.lower(), lease.pk)
-        found = list(self._waiting().filter(lease_expires_at=None).values_list("pk", flat=True)[:AT_ONCE])
+        with _lock:
+            room = AT_ONCE - len(self._busy)
+        found = list(self._waiting().filter(lease_expires_at=None).values_list("pk", flat=True)[: max(0, room)])
         for pk in found:
             self._beside(pk)
         return len(found)

@@ -251,6 +251,27 @@ def test_the_sweep_finds_what_no_message_told_of_and_forgets_old_pages(
     assert not Import.objects.exists() and Run.objects.count() == 1
 
 
+def test_a_process_does_so_many_jobs_beside_and_no_more(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    Import.objects.bulk_create(Import(workspace=workspace) for _ in range(2 * jobs.AT_ONCE + 1))
+    begun: list[int] = []
+
+    class Thread:
+        def __init__(self, *, args: tuple[int, str], **_: Any) -> None:
+            self.pk = args[0]
+
+        def start(self) -> None:
+            begun.append(self.pk)
+
+    monkeypatch.setattr(jobs.threading, "Thread", Thread)
+    all_jobs = jobs.Jobs(Import, lambda: Import.objects.filter(finished_at=None).exclude(pk__in=begun), print)
+    for _ in range(3):
+        all_jobs.sweep()
+    assert len(begun) == jobs.AT_ONCE
+    all_jobs._busy.remove(begun[0])
+    all_jobs.sweep()
+    assert len(begun) == jobs.AT_ONCE + 1
+
+
 def test_with_a_broker_the_request_reads_nothing(
     workspace: Workspace,
     client: Client,
