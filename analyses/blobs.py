@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ from django.core.files.storage import FileSystemStorage, Storage, storages
 
 CHUNK = 1 << 20  # bytes read or written at a time
 NAME = re.compile(r"[0-9a-f]{64}")
+YOUNG = 30.0  # seconds since it was written, for which a blob in an object store needs not be written again
+SENT_MOST = 4_096  # of which this process remembers that
+CACHED = 86_400.0  # seconds for which a copy of one stays here with nobody using it
 
 
 class BlobMissing(FileNotFoundError):
@@ -83,14 +87,14 @@ class Writer:
         """Put the blob in its place, if it is not there yet, and return its name."""
         sha = self._hash.hexdigest()
         place = _local(sha)
-        if _touch(sha, self.size):
+        if renew(sha, self.size):
             self._drop()
             return sha
         if place is None:
             place = _cached(sha)
             self._file.close()
             with self._path.open("rb") as source:
-                _storage().save(_key(sha), File(source))
+                _send(sha, source)
         else:
             if not self._lazy:
                 os.fsync(self._file.fileno())  # a name must never stand for bytes that a power cut took away
@@ -112,13 +116,32 @@ class Writer:
         self._drop()
 
 
-def _touch(sha: str, size: int) -> bool:
+_sent: dict[str, float] = {}  # to the object store by this process, the longest ago first; monotonic
+_lock = threading.Lock()
+
+
+def _send(sha: str, source: BinaryIO) -> None:
+    """Put a blob into the object store."""
+    _sweep_cache()
+    _storage().save(_key(sha), File(source))
+    with _lock:
+        _sent.pop(sha, None)
+        _sent[sha] = time.monotonic()
+        if len(_sent) > SENT_MOST:
+            del _sent[next(iter(_sent))]
+
+
+def renew(sha: str, size: int) -> bool:
     """Say whether the blob is kept, and if so mark it as used now: `age` is what spares it from being swept.
 
-    One of another size is what a power cut left of a lazy blob: it is written again.
+    False, and it is to be written again: one of another size, which is what a power cut left of a lazy blob; and one in an
+    object store, which marks nothing but writes, unless it is young.
     """
     if (place := _local(sha)) is None:
-        return _storage().exists(_key(sha))
+        sent = _sent.get(sha)
+        if sent is not None and time.monotonic() - sent < YOUNG:
+            return True
+        return _storage().exists(_key(sha)) and age(sha) < YOUNG
     try:
         os.utime(place)
         return place.stat().st_size == size
@@ -165,13 +188,13 @@ def adopt(file: Path, digest: Any = None) -> tuple[str, int]:
             for piece in _pieces(source):
                 digest.update(piece)
     sha, size = digest.hexdigest(), file.stat().st_size
-    if _touch(sha, size):
+    if renew(sha, size):
         file.unlink()
         return sha, size
     with file.open("rb") as source:
         if (place := _local(sha)) is None:
             place = _cached(sha)
-            _storage().save(_key(sha), File(source))
+            _send(sha, source)
         else:
             os.fsync(source.fileno())
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -182,7 +205,7 @@ def adopt(file: Path, digest: Any = None) -> tuple[str, int]:
 def put(data: bytes, *, lazy: bool = False) -> str:
     """Keep these bytes and return their name."""
     sha = hashlib.sha256(data).hexdigest()
-    return sha if _touch(sha, len(data)) else put_file([data], lazy=lazy)[0]
+    return sha if renew(sha, len(data)) else put_file([data], lazy=lazy)[0]
 
 
 def path(sha: str) -> Path:
@@ -192,9 +215,10 @@ def path(sha: str) -> Path:
             raise BlobMissing(f"blob {sha} is not kept here")
         return place
     place = _cached(sha)
-    if place.exists():
+    with contextlib.suppress(FileNotFoundError):
         os.utime(place)
         return place
+    _sweep_cache()
     if not _storage().exists(_key(sha)):
         raise BlobMissing(f"blob {sha} is not kept here")
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -265,10 +289,31 @@ def sweep_workshop(older: float = 86_400) -> int:
     return gone
 
 
+_cache_swept = float("-inf")  # monotonic
+
+
+def _sweep_cache() -> None:
+    """Now and then, before a copy is added: those that nobody has used for a while go, here as on every other host.
+
+    So does, in time, what is left here of a blob that another host has deleted.
+    """
+    global _cache_swept
+    now = time.monotonic()
+    if now - _cache_swept < CACHED / 24:
+        return
+    _cache_swept = now
+    for copy in _cached("0" * 64).parents[2].glob("??/??/*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - copy.stat().st_mtime > CACHED:
+                copy.unlink()
+
+
 def delete(sha: str) -> None:
     """Forget the blob. Whoever calls has made sure that no row names it."""
     if place := _local(sha):
         place.unlink(missing_ok=True)
         return
+    with _lock:
+        _sent.pop(sha, None)
     _cached(sha).unlink(missing_ok=True)
     _storage().delete(_key(sha))

@@ -74,21 +74,22 @@ def _put(data: bytes) -> str:
 
 
 def _blob_of(text: str) -> str:
-    """A long message's blob. System prompts are the same in a thousand calls: hashed again, stored once."""
-    sha = _sha_of(text)
-    return sha if _kept(sha) else _put(text.encode())
+    """A long message's blob. System prompts are the same in a thousand calls: hashed and stored once."""
+    sha, size = _name_of(text)
+    return sha if _kept(sha, size) else _put(text.encode())
 
 
-def _kept(sha: str) -> bool:
+def _kept(sha: str, size: int) -> bool:
     try:
-        return blobs.exists(sha)
+        return blobs.renew(sha, size)
     except Exception:
         return False  # whoever puts it says why
 
 
 @lru_cache(maxsize=256)
-def _sha_of(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _name_of(text: str) -> tuple[str, int]:
+    data = text.encode()
+    return hashlib.sha256(data).hexdigest(), len(data)
 
 
 def stored_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:

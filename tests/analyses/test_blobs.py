@@ -15,6 +15,8 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import Storage
 
 from analyses import blobs
+from analyses.texts import stored_messages
+from rlm.events import Message
 
 DATA = b"the light went dark at ten past two\n"
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -102,6 +104,14 @@ def test_putting_again_makes_a_blob_young() -> None:
     assert blobs.age(SHA) < 60
 
 
+def test_naming_a_long_message_again_makes_its_blob_young() -> None:
+    long = Message("system", "the system prompt of every run " * 1_000)
+    [named] = stored_messages([long])
+    os.utime(blobs.path(named["blob"]), (1, 1))
+    assert stored_messages([long]) == [named]
+    assert blobs.age(named["blob"]) < 60
+
+
 def test_blob_that_a_power_cut_shortened_is_written_again() -> None:
     blobs.put(DATA, lazy=True)
     blobs.path(SHA).write_bytes(b"")
@@ -151,8 +161,9 @@ class FarStorage(Storage):
 
 
 @pytest.fixture
-def far(settings: Any) -> dict[str, bytes]:
+def far(settings: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     FarStorage.kept = {}
+    monkeypatch.setattr(blobs, "_sent", {})
     settings.STORAGES = settings.STORAGES | {"blobs": {"BACKEND": f"{FarStorage.__module__}.FarStorage"}}
     # By import path where the module can be imported, else by the class itself.
     from django.core.files.storage import storages
