@@ -47,7 +47,7 @@ def recording_of(run: Run) -> Recording:
         clean=clean,
         notes=files_of(Cell.objects.filter(run=run)) if run.strategy == "codeact_files" else (),
         reusable=_reusable(run, {row.identity for row in rows}),
-        calls_before=len(calls) - follow_up.calls - 1 if follow_up else 0,
+        calls_before=sum(not call.reused for call in calls.values()) - follow_up.calls - 1 if follow_up else 0,
     )
 
 

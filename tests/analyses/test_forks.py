@@ -389,3 +389,16 @@ def test_a_fork_whose_source_is_archived_is_asked_further(
     ask_follow_up(run, None, "And further?", endpoint=endpoint_of(server), wake=False)
     run = finished(workers, server, run)
     assert (run.status, run.answer_display) == ("done", ["further", 14]), run.reason
+
+
+def test_what_a_fork_took_over_gives_its_follow_ups_no_more_calls(
+    done: tuple[Run, Scripted], workers: Callable[[], Worker], scripted: Callable[..., Scripted]
+) -> None:
+    source, server = done
+    run = finished(workers, server, fork(source, server, Change(1, 3, limits={"calls": 2})))
+    assert (run.status, run.reused["calls"]) == ("done", 3), run.reason
+    code = "r = await batch_llm_query(*[llm_query(c, 'piece ' + c) for c in 'xyz'])\nFINAL(len(r))"
+    server = scripted({"rules": [*PIECES["rules"], {"turn": 3, "reply": cell(code)}]})
+    ask_follow_up(run, None, "And further?", endpoint=endpoint_of(server), wake=False)
+    run = finished(workers, server, run)
+    assert (run.status, run.reason) == ("limit", "The run's limit of 2 calls is reached.")
