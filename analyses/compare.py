@@ -24,7 +24,6 @@ CELLS_MOST = 2_000  # of one call; an imported one may have more
 PAGE = 20  # pieces of the alignment on one page
 CHILDREN_SHOWN = 40  # pairs of child calls of one cell
 TEXT_SHOWN = 12_000  # characters of one output, or of an answer
-FOLDED_SHOWN = 4_000  # characters of the code of a cell in a stretch that is the same
 _ENTRY = (
     "pk", "number", "parent_number", "parent_cell", "order", "identity", "title", "instruction", "context_digest", "status",
     "turns", "model", "answer_shape", "reused_at",

@@ -7,8 +7,6 @@ from typing import Any
 from django.db import models
 from django.utils import timezone
 
-from workspaces.models import Member
-
 
 class _OfWorkspace(models.QuerySet[Any]):
     path = "workspace"  # from the row to its workspace
@@ -18,15 +16,6 @@ class _OfWorkspace(models.QuerySet[Any]):
         if not user.is_authenticated:
             return self.none()
         return self.filter(**{f"{self.path}__members__user": user, f"{self.path}__delete_at": None})
-
-    def editable_by(self, user: Any) -> Any:
-        """Rows that this person may change: any role but viewer."""
-        if not user.is_authenticated:
-            return self.none()
-        roles = [Member.Role.OWNER, Member.Role.ADMIN, Member.Role.EDITOR]
-        # One filter() call: both conditions must hold for the same membership.
-        mine = {f"{self.path}__members__user": user, f"{self.path}__members__role__in": roles}
-        return self.filter(**mine, **{f"{self.path}__delete_at": None})
 
 
 class CorpusQuerySet(_OfWorkspace):

@@ -209,10 +209,6 @@ class Window:
             }
         return bars
 
-    @property
-    def shown_share(self) -> str:
-        return f"{100 * self.end / max(1, self.document.characters):.0f} %"
-
 
 def _lines(text: str) -> list[str]:
     """Lines with their "\\n", split at nothing else: str.splitlines knows a dozen more line ends."""

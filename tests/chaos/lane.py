@@ -339,14 +339,9 @@ class Lane:
 
     @contextlib.contextmanager
     def no_room(self) -> Iterator[None]:
-        if not self.house.mounted:
-            self.full.touch()
-            yield
-            self.full.unlink()
-            return
-        filler = self.house.data / "blobs" / "filler"
+        filler = self.house.data / "blobs" / "filler" if self.house.mounted else self.full
         with filler.open("wb", buffering=0) as file:
-            for size in (1 << 20, 4096, 1):
+            for size in (1 << 20, 4096, 1) if self.house.mounted else ():
                 with contextlib.suppress(OSError):
                     while file.write(b"x" * size) == size:
                         pass
