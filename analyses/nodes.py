@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from analyses.models import Call, Cell, FollowUp
 from analyses.outline import BLOCK, CROWD, Crowd, Entry, Outline, standouts
 from analyses.texts import clean
+from analyses.worked import rested
 from rlm import parsing
 
 Texts = Mapping[tuple[int, int, str], str]  # analyses.live.read
@@ -153,9 +154,20 @@ class CallNode(_Leaves):
         return None if self.entry.unpriced else self.entry.all_cost
 
     @property
+    def seconds(self) -> float | None:
+        """From its start to its end, less what the root rested between two questions; None while it is under way."""
+        seconds = self.entry.seconds
+        return seconds if seconds is None or not self.is_root else max(0.0, seconds - self.tree.rested)
+
+    @property
+    def ticks_from(self) -> float:
+        """Since when the time of one that is under way is counted."""
+        return (self.entry.started or 0.0) + (self.tree.rested if self.is_root else 0.0)
+
+    @property
     def split(self) -> Split | None:
         entry = self.entry
-        wall = entry.seconds
+        wall = self.seconds
         if wall is None:
             return None
         return Split.of(entry.model_seconds, entry.exec_seconds, wall - entry.model_seconds - entry.exec_seconds)
@@ -167,7 +179,7 @@ class CallNode(_Leaves):
         return {
             "tokens": (entry.all_tokens, entry.tokens),
             "cost": (self.all_cost, entry.cost),
-            "seconds": (entry.seconds, entry.own_seconds),
+            "seconds": (self.seconds, entry.own_seconds),
         }
 
     @property
@@ -503,6 +515,11 @@ class Tree:
     most_cells: dict[int, dict[int, dict[str, str]]] = field(default_factory=dict)  # by call and cell
     _most: dict[tuple[int, int], dict[int, dict[str, str]]] = field(default_factory=dict)
     _gaps: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+
+    @cached_property
+    def rested(self) -> float:
+        """Seconds that the root rested, between answers and the questions that followed."""
+        return rested(self.outline.calls[1], self.follow_ups)
 
     def most_of(self, call: int, cell: int) -> dict[int, dict[str, str]]:
         if (call, cell) not in self._most:

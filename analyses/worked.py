@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from django.db.models import Max
 
-from analyses.models import Call, Cell, Run
+from analyses.models import Call, Cell, EarlierAnswer, FollowUp, Run
+from analyses.outline import Entry
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,30 @@ class Clock:
     def column(self, moments: Sequence[float | None]) -> Sequence[float | None]:
         """Many at once: most runs have no gaps, and large ones have a hundred thousand moments."""
         return [self.maybe(moment) for moment in moments] if self.gaps else moments
+
+
+def rested(root: Entry, follow_ups: Iterable[FollowUp]) -> float:
+    """Seconds since the root's start that lie between an answer and the first turn of the question that followed.
+
+    They follow from the root's row and from what is never written again: with them, the root's line changes as its row does.
+    """
+    # The root goes on with a question by a write of its own; until then its line stands as it was.
+    asked = [follow_up for follow_up in follow_ups if follow_up.born <= root.seq]
+    if not asked or root.started is None:
+        return 0.0
+    answers = EarlierAnswer.objects.filter(run=asked[0].run_id).values_list("number", "finished_at")
+    ended = {number: at.timestamp() for number, at in answers if at is not None}
+    first_turns = [one.after_cell + 1 for one in asked if one.after_cell < root.turns]
+    begun = dict(Cell.objects.filter(call_id=root.pk, number__in=first_turns).values_list("number", "started_at"))
+    seconds = 0.0
+    for after, group in groupby(asked, key=lambda one: one.after_cell):
+        questions = list(group)  # more than one where the first of them ended before a turn
+        over = ended.get(questions[0].number - 1)
+        if over is None or over < root.started:
+            continue  # a fork took it over
+        goes_on = begun.get(after + 1, questions[-1].asked_at.timestamp())
+        seconds += max(0.0, min(goes_on, root.finished or goes_on) - over)
+    return seconds
 
 
 def seconds_uncounted(run: Run) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from django.utils import timezone
@@ -218,16 +219,27 @@ class Rows:
             self.change_run(failed_calls=self.run.failed_calls + 1)
 
     def further(self, question: str = "And who was it not?") -> None:
-        """A follow-up is asked."""
+        """A follow-up is asked, an hour later."""
         offline = Endpoint(name="offline", base_url="", api_key="", root_model="", child_model="", offline=True)
-        ask_follow_up(self.run, None, question, endpoint=offline, wake=False)
+        asked = ask_follow_up(self.run, None, question, endpoint=offline, wake=False)
+        asked.asked_at = _date(self._tick(3600))
+        asked.save(update_fields=["asked_at"])
         self.on_write()
 
     def end(self, status: str = "done", reason: str = "", answer: Any = None, name: str = "", **fields: Any) -> None:
-        values: dict[str, Any] = {"status": status, "reason": reason, "finished_at": timezone.now(), "seconds": 47.2}
+        values: dict[str, Any] = {
+            "status": status,
+            "reason": reason,
+            "finished_at": _date(self.clock),
+            "seconds": 47.2,
+        }
         if answer is not None:
             values |= _answer(answer, name)
         self.change_run(**values | fields)
+
+
+def _date(clock: float) -> datetime:
+    return datetime.fromtimestamp(clock, UTC)
 
 
 def _answer(answer: Any, name: str) -> dict[str, Any]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.utils import timezone
 
 from analyses import frames
 from analyses.frames import Painter
+from analyses.models import Run
 from analyses.outline import Outline
-from analyses.texts import clean
+from analyses.runpage import run_page_context
+from analyses.texts import NO_ANSWER, clean
 from analyses.timeline import critical_path
-from tests.factories import Rows, make_cell, make_run
+from tests.factories import Rows, make_cell, make_run, steps
 from tests.htmlcheck import is_inert
 
 pytestmark = pytest.mark.django_db
@@ -241,3 +244,42 @@ def test_critical_path_is_the_chain_that_the_end_waited_for() -> None:
         rows.change(call, status="done", started_at=1000.0 + start, finished_at=1000.0 + end)
     run.refresh_from_db()
     assert critical_path(Outline.of(run)) == {3, 4}
+
+
+def test_the_root_rests_between_two_questions_alike_in_page_and_frames() -> None:
+    """Whatever of a follow-up is written by then: who loads the page sees of the root's time what who was there sees."""
+    run = make_run()
+    painter = Painter(run)
+    head, seen = "", []
+
+    def look() -> None:
+        nonlocal head
+        before = painter.seq
+        painter.advance()
+        # Its line stands until a frame brings another.
+        for frame in painter.frames(before, {}, following=True):
+            head = _root_head(frame) or head
+        tree_root = run_page_context(Run.objects.get(pk=run.pk))["root"]
+        assert (tree_root.leaf("head") if tree_root else "") == head
+        if tree_root and tree_root.row.started_at:
+            seen.append(rows.clock - tree_root.ticks_from if tree_root.seconds is None else tree_root.seconds)
+
+    rows = Rows(run, on_write=look)
+    for _ in steps(run, "further", rows):
+        pass
+    root = run.call_set.get(number=1)
+    for after in (False, True):  # the second of its questions ends before it has a turn; so does the next
+        rows.change_run(status="running", resumed_at=timezone.now())
+        rows.change(root, status="running", finished_at=None, **NO_ANSWER)
+        if after:
+            rows.turn(root)
+        rows.finish(root, "failed", "The endpoint refused the key (401).")
+        rows.end("failed", "The endpoint refused the key (401).")
+        rows.further("And now?")
+    assert run.follow_ups == 4 and root.finished_at - root.started_at > 3 * 3600
+    assert 20 < seen[-1] < 120 and max(seen) < 120
+
+
+def _root_head(frame: str) -> str:
+    found = re.search(r'<div class="call-head" id="call-1-head".*?\n</div>\n', frame, re.S)
+    return found[0] if found else ""
