@@ -20,7 +20,8 @@ _TIMES = {name: name.removesuffix("_at") for name in (*_CALLS, *_CELLS) if name.
 def moments(run: Run) -> dict[str, Any]:
     """Columns for ``calls`` and ``cells``. Times are milliseconds from ``begin``; -1 stands for none, of costs for unknown.
 
-    Costs are millionths of a dollar. The time between an answer and the next question is left out.
+    Costs are millionths of a dollar. The time between an answer and the next question is left out; ``further``: when
+    follow-ups were asked.
     """
     calls = list(Call.objects.filter(run=run).order_by("number").values_list(*_CALLS))
     cells = Cell.objects.filter(run=run).order_by("call_number", "number").values_list(*_CELLS, *_USED)
@@ -28,7 +29,7 @@ def moments(run: Run) -> dict[str, Any]:
     # As the timeline counts: from the root's start. What was asked before lies at 0.
     begin = next((row[4] for row in calls if row[1] is None and row[4]), None)
     if begin is None:
-        return {"span": 0, "calls": {}, "cells": {}, "cut": False}
+        return {"span": 0, "calls": {}, "cells": {}, "further": [], "cut": False}
     clock = Clock.of(run, ((row[1], row[2], row[5]) for row in rows if row[0] == 1))
     found = {
         "calls": _columns(_CALLS, calls, begin, clock),
@@ -39,7 +40,15 @@ def moments(run: Run) -> dict[str, Any]:
         },
     }
     times = (column for part in found.values() for name, column in part.items() if name in _TIMES.values())
-    return {"span": max(max(column, default=0) for column in times), **found, "cut": len(rows) == CELLS_MOST}
+    span = max(max(column, default=0) for column in times)
+    return {"span": span, **found, "further": _further(run, found["cells"], span), "cut": len(rows) == CELLS_MOST}
+
+
+def _further(run: Run, cells: dict[str, list[Any]], span: int) -> list[int]:
+    """When each follow-up was asked: as the time before it is left out, when its first turn began."""
+    asked = run.follow_up_set.order_by("number").values_list("after_cell", flat=True) if run.follow_ups else ()
+    began = [row[1:] for row in zip(cells["call"], cells["number"], cells["started"], strict=True) if row[0] == 1]
+    return [next((start for number, start in began if number > after), span) for after in asked]
 
 
 def _columns(names: Sequence[str], rows: Iterable[Sequence[Any]], begin: float, clock: Clock) -> dict[str, list[Any]]:

@@ -27,8 +27,8 @@ function upto(times, t) {
 }
 
 class Moments {
-  constructor({ span, calls, cells }) {
-    Object.assign(this, { span, calls, cells });
+  constructor({ span, calls, cells, further }) {
+    Object.assign(this, { span, calls, cells, further });
     this.callAt = new Map(calls.number.map((number, n) => [number, n]));
     this.cellAt = new Map(cells.number.map((number, n) => [`${cells.call[n]}-${number}`, n]));
     this.asked = new Map(); // cell → places of the calls it asked for
@@ -151,6 +151,7 @@ function draw(t) {
     if (cell && state === "writing") writes(node, place);
     if (cell && state !== "writing") crowd(node, `${call}-${cell}`);
   }
+  further();
   reachable();
   totals();
   cursor();
@@ -221,6 +222,16 @@ function crowd(node, key) {
   const shapes = { failed: ["v-fail", 0, 14], running: ["v-model", 2, 10], queued: ["v-queued", 4.5, 5], done: ["v-done", 4, 6] }, rects = [];
   for (let start = 0, n = 1; n <= marks.length; n++) if (n === marks.length || marks[n] !== marks[start]) { const [css, y, height] = shapes[marks[start]]; rects.push(rect(css, 100 * start / marks.length, 100 * (n - start) / marks.length - 0.12, y, height)); start = n; }
   strip.replaceChildren(...rects);
+}
+// Of a run with follow-ups: which question was under way, and what had been asked and answered before.
+function further() {
+  if (!data.further.length) return;
+  const question = 1 + upto(data.further, at), is = (node, there) => { node.dataset.then = there ? "past" : "future"; };
+  for (const node of $$(".follow-up", tree)) is(node, Number(node.id.split("-").at(-1)) <= question);
+  for (const node of $$("#earlier-answers > li")) is(node, Number(node.id.split("-").at(-1)) < question);
+  const head = $("#answer > .panel-head");
+  if (!$(".then", head)) head.prepend(make("h2", ""));
+  $(".then", head).textContent = `Answer v${question}`;
 }
 // The tree keeps a place for Tab, though the selected node may not be there yet.
 function reachable() {
@@ -304,7 +315,7 @@ function leave() {
   stop();
   on = false;
   for (const node of $$(".then")) node.remove();
-  for (const node of $$("[data-then]", tree)) { delete node.dataset.then; node.removeAttribute("data-lines"); }
+  for (const node of $$("[data-then]", run)) { delete node.dataset.then; node.removeAttribute("data-lines"); }
   for (const line of $$(".code .line[hidden]", tree)) line.hidden = false;
   for (const node of $$(`[role=treeitem][tabindex="0"]`, tree)) if (!before.stops.includes(node) && node.ariaSelected !== "true") node.tabIndex = -1;
   delete run.dataset.replay;

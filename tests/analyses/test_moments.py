@@ -34,6 +34,14 @@ def test_run_that_never_began_has_no_moments() -> None:
     assert moments.moments(make_run())["span"] == 0
 
 
+def test_follow_ups_are_asked_when_their_first_turn_begins() -> None:
+    found = moments.moments(make_run(shape="further"))
+    cells = found["cells"]
+    seventh = next(n for n, call in enumerate(cells["call"]) if call == 1 and cells["number"][n] == 7)
+    assert found["further"] == [cells["started"][seventh], found["span"]]  # the second has not been taken up
+    assert moments.moments(make_run(shape="done"))["further"] == []
+
+
 def test_unknown_costs_and_what_never_came_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(shape="running")
     run.cell_set.filter(number=1, call_number=1).update(cost=None)

@@ -74,6 +74,30 @@ def test_each_moment_shows_what_the_page_showed_then(shape: str) -> None:
             assert page.locator("#answer-text").is_hidden()
 
 
+def test_follow_ups_and_earlier_answers_are_there_from_when_they_were() -> None:
+    film = Film("further", "replay")
+    end = max(seq for seq, html in film.pages.items() if "data-ended" in html)  # before something further was asked
+    began_at = {
+        cell["number"]: cell["started_at"] - began(film) for cell in film.rows["cells"] if cell["call_number"] == 1
+    }
+    asked = json.loads(next(iter(film.parts.values()))[0])["further"]
+    assert asked[1] > asked[0] > 1000 * began_at[6]
+    with opened(film, end) as page:
+        before = page.evaluate(DOM)
+        for moment, there in ((began_at[6], False), (asked[0] / 1000 + 0.01, True)):
+            seek(page, moment)
+            for place in ("#follow-up-2", "#answer-1", "#earlier-answers"):
+                expect(page.locator(place)).to_be_visible(visible=there)
+            expect(page.locator("#answer h2:visible")).to_have_text("Answer v2" if there else "Answer v1")
+            expect(page.locator("#answer")).to_contain_text("At this moment there was no answer yet.")
+        page.keyboard.press("p")
+        expect(page.locator("#run")).to_have_attribute("data-then-over", "", timeout=60_000)
+        expect(page.locator("#answer h2:visible")).to_have_text("Answer v2")
+        expect(page.locator("#answer")).to_contain_text("Perpetua Vane")
+        page.click("#replay [data-replay-leave]")
+        assert page.evaluate(DOM) == before and page.locator("[data-then]").count() == 0
+
+
 def test_leaving_gives_the_page_back_as_it_was() -> None:
     film = Film("fifteen", "replay", "c/1/4/children?after=0")
     with opened(film, film.end) as page:
@@ -144,7 +168,7 @@ def test_code_is_written_line_by_line_but_not_where_motion_is_not_wanted() -> No
 def test_run_without_times_says_so() -> None:
     film = Film("done", "replay")
     path = next(path for path in film.parts if path.endswith("replay"))
-    film.parts[path] = (json.dumps({"span": 0, "calls": {}, "cells": {}, "cut": False}), film.parts[path][1])
+    film.parts[path] = (json.dumps({"span": 0, "calls": {}, "cells": {}, "further": [], "cut": False}), film.parts[path][1])
     with opened(film, film.end) as page:
         page.click("[data-replay-play]")
         expect(page.locator(".replay-now")).to_have_text("This run has no times to play it by.")
