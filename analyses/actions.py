@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, Max
 from django.utils import timezone
 
-from analyses import budgets, endpoints, ingest
+from analyses import budgets, endpoints, ingest, live
 from analyses.models import ENDED, CorpusVersion, Run, Share, Status
 from analyses.recorder import close_unheld
 from analyses.texts import clean
@@ -136,6 +136,7 @@ def stop_run(run: Run) -> None:
     asked = Run.objects.filter(pk=run.pk, stop_requested_at=None).exclude(status__in=ENDED)
     asked.update(stop_requested_at=timezone.now())
     close_unheld(run.pk, "Stopped by a member.")
+    live.tell(run.pk)
 
 
 def pause_run(run: Run) -> None:
@@ -144,6 +145,7 @@ def pause_run(run: Run) -> None:
     waiting = Run.objects.filter(pk=run.pk, status=Status.QUEUED, lease_token="", stop_requested_at=None)
     if not waiting.update(status=Status.PAUSED, pause_requested_at=now, seq=F("seq") + 1):
         Run.objects.filter(pk=run.pk, pause_requested_at=None).exclude(status__in=ENDED).update(pause_requested_at=now)
+    live.tell(run.pk)
 
 
 def resume_run(run: Run) -> None:
@@ -153,6 +155,7 @@ def resume_run(run: Run) -> None:
         transaction.on_commit(partial(wake_worker, run.pk))
     else:
         Run.objects.filter(pk=run.pk).exclude(status__in=ENDED).update(pause_requested_at=None)
+    live.tell(run.pk)
 
 
 def share_run(run: Run, user: User | None, **terms: Any) -> Share:

@@ -158,7 +158,10 @@ class Feed:
         before = self._painter.seq if self._painter else -1
         turn = await in_thread(self._read)(texts)
         painter = turn.painter
-        seen = (painter.seq, painter.run.status, painter.run.stop_requested_at)
+        painter.unattended = not painter.run.ended and await live.unattended()
+        run = painter.run
+        asked = (run.stop_requested_at, run.pause_requested_at)
+        seen = (painter.seq, run.status, *asked, painter.state().forsaken)
         news = seen != self._seen
         self._seen = seen
         self._texts = texts

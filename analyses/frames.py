@@ -35,6 +35,7 @@ class Painter:
     run: Run
     outline: Outline = field(init=False)
     newest: Cell | None = None  # of the root: what the run does now
+    unattended: bool = False  # no worker is alive
     sent: dict[str, int] = field(default_factory=dict)  # long leaves as they last went out to all who follow
 
     def __post_init__(self) -> None:
@@ -55,7 +56,7 @@ class Painter:
         return self.outline.seq
 
     def state(self) -> RunState:
-        return RunState(self.run, self.outline, self.newest)
+        return RunState(self.run, self.outline, self.newest, unattended=self.unattended)
 
     # — what a page needs that stands at ``start`` —
 

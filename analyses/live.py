@@ -7,13 +7,18 @@ every 2 s. Where there is no Redis (the command line), nothing is sent.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import redis
 import redis.asyncio
+from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.conf import settings
+from django.db import transaction
 from redis.exceptions import RedisError
 
 from analyses import outage
@@ -22,11 +27,28 @@ EXPIRES = 3600  # seconds
 TEXT_MOST = 64_000  # characters kept of one reply or output while it is written; its tail
 GAP = 0.1  # seconds between two wake-ups of a run
 PATIENCE = 5.0  # seconds for Redis to take what is sent at once
+WORKER_KEY = "rlmweb:worker:{host}:{pid}"  # each worker writes its own, expiring (analyses/worker.py)
+WORKERS_KNOWN = 2.0  # seconds for which it is not asked again whether one is alive
 
 
 def group(run_id: int) -> str:
     """The channel group that is told when this run advances."""
     return f"run.{run_id}"
+
+
+def tell(run_id: int) -> None:
+    """Once what is being done stands: wake who watches. For whoever has no LiveRun."""
+    transaction.on_commit(partial(_tell, run_id), robust=True)
+
+
+def _tell(run_id: int) -> None:
+    layer = get_channel_layer()
+    if layer is None:
+        return
+    try:
+        async_to_sync(layer.group_send)(group(run_id), {"type": "run.advanced"})
+    except (RedisError, OSError) as error:  # they look by themselves every 2 s
+        outage.REDIS.met(error)
 
 
 def _key(run_id: int) -> str:
@@ -37,6 +59,7 @@ def _field(call: int, cell: int, what: str) -> str:
     return f"{call}.{cell}.{what}"
 
 
+_unattended: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[float, bool]] = WeakKeyDictionary()
 _clients: dict[asyncio.AbstractEventLoop, redis.asyncio.Redis] = {}
 
 
@@ -71,6 +94,24 @@ async def read(run_id: int) -> dict[tuple[int, int, str], str]:
         return {}
     outage.REDIS.over()
     return _parsed(raw)
+
+
+async def unattended() -> bool:
+    """Whether no worker gives a sign of life. False where that is not known."""
+    if not settings.REDIS_URL:
+        return False
+    loop = asyncio.get_running_loop()
+    at, none = _unattended.get(loop, (float("-inf"), False))
+    if time.monotonic() - at < WORKERS_KNOWN:
+        return none
+    try:
+        keys = redis_of_loop().scan_iter(WORKER_KEY.format(host="*", pid="*"), count=1000)
+        none = await anext(keys, None) is None
+    except (RedisError, OSError) as error:
+        outage.REDIS.met(error)
+        none = False
+    _unattended[loop] = (time.monotonic(), none)
+    return none
 
 
 def left_over(run_id: int) -> dict[tuple[int, int, str], str]:

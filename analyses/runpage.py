@@ -11,6 +11,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.template.loader import render_to_string
+from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from analyses import live
@@ -36,6 +37,10 @@ WORDS = {
     Status.LIMIT: "Ended at a limit",
 }
 
+UNATTENDED = (
+    "No worker is running just now. Nothing is lost, and the run goes on by itself when there is one: "
+    "ask whoever looks after this site."
+)
 RESTING = (Status.PAUSED, Status.QUEUED)  # nobody is at work on it
 
 
@@ -58,10 +63,11 @@ class Meter:
 class RunState:
     """The run's own leaves: state, what it does now, meters, answer."""
 
-    def __init__(self, run: Run, outline: Outline, now_cell: Cell | None = None) -> None:
+    def __init__(self, run: Run, outline: Outline, now_cell: Cell | None = None, *, unattended: bool = False) -> None:
         self.run = run
         self.outline = outline
         self.now_cell = now_cell  # the root's newest
+        self.unattended = unattended  # no worker is alive
 
     @property
     def word(self) -> str:
@@ -82,6 +88,11 @@ class RunState:
         return sum(not entry.ended and entry.status == "running" for entry in self.outline.calls.values())
 
     @property
+    def forsaken(self) -> bool:
+        """It waits for a worker, and none is alive. The command line executes its runs itself."""
+        return self.unattended and (self.run.status == Status.QUEUED or _lapsed(self.run))
+
+    @property
     def now(self) -> str:
         """What it is doing, in a sentence."""
         run, cell = self.run, self.now_cell
@@ -90,6 +101,8 @@ class RunState:
             if run.failed_calls:
                 parts.append(f"{run.failed_calls:,} of them failed")
             return (f"{run.reason} " if run.reason else "") + ", ".join(parts)
+        if self.forsaken:
+            return UNATTENDED
         if run.stop_requested_at:
             return "The worker ends what is under way and keeps everything so far."
         if run.status == Status.PAUSED:
@@ -186,6 +199,11 @@ class RunState:
         return render_to_string(f"analyses/_run_{name}.html", {"state": self})
 
 
+def _lapsed(run: Run) -> bool:
+    """Whether who executed it has not been heard of for as long as a lease holds."""
+    return run.lease_expires_at is not None and run.lease_expires_at < timezone.now()
+
+
 def _count(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
@@ -236,7 +254,7 @@ def run_page_context(run: Run, query: Mapping[str, str] | None = None) -> dict[s
         "seq": run.seq,
         "now": time.time(),
         "root": root,
-        "state": RunState(run, outline, now_cell(root)),
+        "state": RunState(run, outline, now_cell(root), unattended=not run.ended and async_to_sync(live.unattended)()),
         "answer": shown_answer(run),
         "earlier_answers": earlier_answers(run),
         "timeline": Timeline.of(run, outline),

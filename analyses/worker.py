@@ -45,7 +45,6 @@ T = TypeVar("T")
 
 LOOK_SECONDS = 0.5  # between two looks at stop requests
 SHUT_DOWN_SECONDS = 3.3  # for all of it: the supervisor kills after 4
-WORKER_KEY = "rlmweb:worker:{host}:{pid}"
 MOST_ATTEMPTS = 3  # to take a run up again with nothing new recorded between; then it has failed
 PAUSE_SECONDS = 60.0  # how long a paused run's requests under way may go on, before they are given up
 PROBE_SECONDS = 60.0  # between two tries of a sandbox that did not work
@@ -315,7 +314,7 @@ class Worker:
         found: list[bool] = []
 
         def look(client: redis.Redis, own: str) -> None:
-            for key in client.scan_iter(WORKER_KEY.format(host="*", pid="*"), count=1000):
+            for key in client.scan_iter(live.WORKER_KEY.format(host="*", pid="*"), count=1000):
                 if key.decode() != own and (word := client.get(key)):
                     found.append(json.loads(word)["sandbox"]["ok"])
 
@@ -417,7 +416,7 @@ class Worker:
     def _tell_redis(self, say: Callable[[redis.Redis, str], Any]) -> None:
         if not self._live:
             return
-        key = WORKER_KEY.format(host=socket.gethostname(), pid=os.getpid())
+        key = live.WORKER_KEY.format(host=socket.gethostname(), pid=os.getpid())
         try:
             with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2) as client:
                 say(client, key)

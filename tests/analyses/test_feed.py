@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
+from django.utils import timezone
+from redis.exceptions import RedisError
 
-from analyses import feed, live, rest
+from analyses import actions, feed, live, rest
 from analyses.feed import Feed
 from analyses.frames import Painter
 from analyses.models import Run
@@ -116,6 +120,81 @@ async def test_viewers_at_the_same_seq_share_one_rendering() -> None:
     assert len({tuple(page.frames[1:]) for page in pages}) == 1
     for page in pages:
         watched.leave(page.viewer)
+
+
+async def test_what_a_member_asks_of_a_run_is_told_to_its_pages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "UNASKED", 3600)
+    stage = await sync_to_async(Stage)()
+    page = stage.page()
+    await Feed.of(stage.run.pk).join(page.viewer)
+    await until(lambda: page.frames)
+    await asyncio.sleep(0.5)  # its subscription stands
+    asked: list[tuple[Any, str]] = [
+        (actions.pause_run, "Pausing"),
+        (actions.resume_run, "Running"),
+        (actions.stop_run, "Stopping"),
+    ]
+    for ask, word in asked:
+        await sync_to_async(ask)(stage.run)
+        await until(lambda word=word: f'data-word="{word}"' in page.frames[-1])
+    page.viewer.leave()
+
+
+async def test_run_that_waits_while_no_worker_is_alive_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = True
+
+    async def unattended() -> bool:
+        return alone
+
+    monkeypatch.setattr(live, "unattended", unattended)
+    stage = await sync_to_async(Stage)()
+
+    async def stands(**fields: Any) -> None:
+        await Run.objects.filter(pk=stage.run.pk).aupdate(**fields)
+
+    await stands(status="queued")
+    page = stage.page()
+    await Feed.of(stage.run.pk).join(page.viewer)
+    await until(lambda: page.frames and "No worker is running just now." in page.frames[-1])
+    alone = False
+    await until(lambda: "Waits for a worker to take it." in page.frames[-1])
+    now = timezone.now()
+    await stands(status="running", lease_expires_at=now + timedelta(hours=1))  # as the command line executes it
+    alone = True
+    await until(lambda: 'data-word="Running"' in page.frames[-1])
+    assert "No worker" not in page.frames[-1]
+    await stands(lease_expires_at=now - timedelta(seconds=1))
+    await until(lambda: "No worker is running just now." in page.frames[-1])
+    page.viewer.leave()
+
+
+async def test_workers_are_looked_for_now_and_then_and_unknown_is_not_none(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    asked: list[str] = []
+
+    class Keys:
+        there: tuple[str, ...] = ()
+        away = False
+
+        async def scan_iter(self, match: str, count: int) -> AsyncIterator[str]:
+            asked.append(match)
+            if self.away:
+                raise RedisError("gone")
+            for key in self.there:
+                yield key
+
+    keys = Keys()
+    monkeypatch.setattr(live, "redis_of_loop", lambda: keys)
+    settings.REDIS_URL = ""
+    assert not await live.unattended()  # no broker: whoever takes a run executes it
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    assert await live.unattended() and await live.unattended() and asked == ["rlmweb:worker:*:*"]
+    monkeypatch.setattr(live, "WORKERS_KNOWN", 0.0)
+    keys.there = ("rlmweb:worker:here:1",)
+    assert not await live.unattended()
+    keys.there, keys.away = (), True
+    assert not await live.unattended()
 
 
 async def test_feed_looks_by_itself_where_the_wake_up_was_lost() -> None:

@@ -64,7 +64,7 @@ def test_a_cell_is_forked_edited_run_and_compared_and_a_failed_child_retried(
     expect(editor).to_have_value(code + "\nif x\n")
     editor.fill(code.replace("'abc'", "'acd'"))
     editor.press("Control+Enter")
-    expect(page.locator("#run-now")).to_have_text("Waits for a worker to take it.")
+    expect(page.locator("#run-state")).to_have_text("Queued")
     fork = Run.objects.get(forked_from=source)
     assert execute(worker, fork).answer_display == [14, ["aa", "cc", "dd"]]
     page.reload()
@@ -92,7 +92,7 @@ def test_a_cell_is_forked_edited_run_and_compared_and_a_failed_child_retried(
     page.get_by_role("link", name="Retry", exact=True).click()
     expect(page.get_by_role("heading", name="Ask 1 failed child call of cell 1.2 again")).to_be_visible()
     page.get_by_role("button", name="Retry").click()
-    expect(page.locator("#run-now")).to_have_text("Waits for a worker to take it.")
+    expect(page.locator("#run-state")).to_have_text("Queued")
     [retry] = [run for run in Run.objects.filter(forked_from=source) if run.fork["kind"] == "retry"]
     assert execute(worker, retry).answer_display == [14, ["aa", "B", "cc"]]
 

@@ -168,7 +168,10 @@ def test_code_is_written_line_by_line_but_not_where_motion_is_not_wanted() -> No
 def test_run_without_times_says_so() -> None:
     film = Film("done", "replay")
     path = next(path for path in film.parts if path.endswith("replay"))
-    film.parts[path] = (json.dumps({"span": 0, "calls": {}, "cells": {}, "further": [], "cut": False}), film.parts[path][1])
+    film.parts[path] = (
+        json.dumps({"span": 0, "calls": {}, "cells": {}, "further": [], "cut": False}),
+        film.parts[path][1],
+    )
     with opened(film, film.end) as page:
         page.click("[data-replay-play]")
         expect(page.locator(".replay-now")).to_have_text("This run has no times to play it by.")
