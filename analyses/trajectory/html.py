@@ -77,7 +77,10 @@ def _pieces(run: Run, outline: Outline, tree: Tree) -> Iterator[str]:
 def _call(node: CallNode) -> Iterator[str]:
     opened = " open" if node.row.number <= EAGER else ""
     yield f'<li class="call" id="{node.id}"><details{opened}><summary>{_head(node)}</summary><div class="call-body">'
-    yield f'{node.leaf("about")}<ul class="cells">'
+    yield node.leaf("about")
+    if node.row.number > CALLS_WHOLE and node.row.turns:
+        yield '<p class="small second">Its cells are left out here. The JSON Lines export has them.</p>'
+    yield '<ul class="cells">'
 
 
 def _cell(node: CellNode, *, whole: bool) -> Iterator[str]:

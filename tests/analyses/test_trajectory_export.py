@@ -395,7 +395,12 @@ def test_html_of_a_very_large_run_leaves_out_cells_and_says_so(monkeypatch: pyte
     page.feed(text)
     assert page.open == []
     assert "cell-10-1" in page.ids and "cell-11-1" not in page.ids and "call-11" in page.ids
-    assert "first 10 of" in text
+    assert (
+        "cells of the first 10 of 101 calls are in this file" in text
+        and "JSON Lines export holds the whole run" in text
+    )
+    told, shown = text.partition('id="call-11"')[::2]
+    assert "cells are left out here" in shown and "cells are left out here" not in told
     left_out = [row for row in walk(run, whole=10) if isinstance(row, Cell) and row.call_number > 10]
     assert left_out == []  # nor read from the database
 
