@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 
 from analyses.models import Cell, Run
 from analyses.outline import Entry, Outline
+from analyses.templatetags.run import status_word
 from analyses.worked import Clock
 
 LANES = 8  # rows of bars for the child calls of a depth
@@ -30,6 +31,7 @@ class Bar:
     y: float
     height: float
     to: str = ""  # the id of the node it stands for
+    said: str = ""  # what became of it, where that is not seen
 
 
 @dataclass(frozen=True)
@@ -239,17 +241,20 @@ def _singly(
             lane = free.index(min(free))
         free[lane] = end
         top = y + lane * LANE
-        failed = entry.ended and entry.status != "done"
+        cut = entry.ended and entry.status != "done"
         own = cells.get(entry.number, [])
         to = f"call-{entry.number}"
-        if own and not failed:
+        if cut:  # who was stopped has not failed
+            drawn = _bar("v-stop" if entry.status == "stopped" else "v-fail", start, end - start, scale, top, 7, to)
+            bars.append(replace(drawn, said=f"call {entry.number}: {status_word(entry.status)}"))
+        elif own:
             bars.append(_bar("v-wait", start, end - start, scale, top + 2.5, 2, to))
             bars += _within(entry.number, own, begin, end, scale, top)
         else:
-            bars.append(_bar("v-fail" if failed else "v-model", start, end - start, scale, top, 7, to))
+            bars.append(_bar("v-model", start, end - start, scale, top, 7, to))
         if entry.number in critical:
             bars.append(_bar("v-crit", start, end - start, scale, top + 7.6, 1.5))
-        if not failed and not own and entry.exec_seconds > 0.02 * span:
+        if not cut and not own and entry.exec_seconds > 0.02 * span:
             bars.append(
                 _bar(
                     "v-exec",

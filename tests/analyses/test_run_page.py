@@ -318,6 +318,21 @@ def test_cells_of_children_have_bars_of_their_own_as_long_as_they_are_few(monkey
     assert not of_children & drawn()
 
 
+def test_a_call_that_was_stopped_is_not_drawn_as_one_that_failed() -> None:
+    run = make_run(shape="done")
+    limit, done = (run.call_set.filter(status=status).exclude(number=1).first() for status in ("limit", "done"))
+    assert limit and done
+    run.call_set.filter(pk=done.pk).update(status="stopped")
+    timeline = Timeline.of(run, Outline.of(run))
+    assert timeline is not None
+    bars = {bar.to: (bar.css, bar.said) for bar in timeline.bars if bar.said}
+    assert bars == {
+        f"call-{done.number}": ("v-stop", f"call {done.number}: stopped"),
+        f"call-{limit.number}": ("v-fail", f"call {limit.number}: ended at a limit"),
+    }
+    assert f"<title>call {done.number}: stopped</title>" in timeline.leaf()
+
+
 def asked_a_day_later() -> Run:
     """A run whose follow-up was asked a day after its first answer."""
     run = make_run(shape="further")
