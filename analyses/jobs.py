@@ -18,7 +18,7 @@ from typing import Any, Self
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 
-from analyses.leases import Watch, bind, expiry
+from analyses.leases import KEEPER, Watch, bind, expiry
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +49,8 @@ class Hold:
         if self.held:
             with _lock:
                 _holds.add(self)
-            threading.Thread(
-                target=self._keep_beside, name=f"lease-{self.model.__name__}-{self.pk}", daemon=True
-            ).start()
+            name = f"{KEEPER}-{self.model.__name__}-{self.pk}"
+            threading.Thread(target=self._keep_beside, name=name, daemon=True).start()
         return self
 
     def __exit__(
@@ -90,12 +89,12 @@ class Hold:
     def _keep_beside(self) -> None:
         """While the thread that works is busy elsewhere."""
         try:
-            bind(connection)
             while not self._end.wait(settings.LEASE_SECONDS / 12):
                 try:
                     self.keep(1 / 3)
                 except DatabaseError as error:
                     log.warning("the lease of %s %s was not renewed: %s", self.model.__name__, self.pk, error)
+                    connection.close()  # the next try has a new one
         except LeaseLost:
             pass
         finally:

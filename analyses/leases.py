@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", bound=Hashable)
 
 SWEEP_SECONDS = 10.0  # between two looks at what nobody does
-WRITER, KEEPER = "rlmweb-writer", "rlmweb-keeper"  # threads of a worker: what they do keeps leases
+WRITER, KEEPER = "rlmweb-writer", "rlmweb-keeper"  # how the names of threads begin whose work keeps leases
 UNDER_WAY = (Status.RUNNING, Status.WAITING)
 
 
@@ -131,7 +131,7 @@ def rest(run: Run, reason: str) -> bool:
 
 def bound_waits(connection: BaseDatabaseWrapper, **_: Any) -> None:
     """Each new connection of those who keep leases."""
-    if threading.current_thread().name in (WRITER, KEEPER):
+    if threading.current_thread().name.startswith((WRITER, KEEPER)):
         bind(connection)
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from analyses import leases
+from analyses.jobs import Hold
 from analyses.leases import Watch, claim_orphan, expiry, lease_of
-from analyses.models import Run
-from tests.factories import make_run
+from analyses.models import Import, Run
+from tests.factories import make_run, make_workspace
 
 pytestmark = pytest.mark.django_db
 
@@ -80,6 +84,34 @@ def test_a_gap_in_the_watch_proves_nothing(time: Time) -> None:
     assert watch.lapsed(but=()) == []
     time.now += 10
     assert watch.lapsed(but=()) != []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_lease_of_a_job_is_renewed_after_its_connection_broke(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.LEASE_SECONDS = 3
+    made = Import.objects.create(workspace=make_workspace())
+    keep, broke = Hold.keep, threading.Event()
+
+    def breaks(self: Hold, share: float = 0.25) -> None:
+        if not broke.is_set():
+            broke.set()
+            connection.ensure_connection()
+            connection.connection.close()  # as a database that is started again does
+        keep(self, share)
+
+    monkeypatch.setattr(Hold, "keep", breaks)
+
+    def expires_at() -> Any:
+        return Import.objects.values_list("lease_expires_at", flat=True).get(pk=made.pk)
+
+    with Hold(Import, made.pk) as hold:
+        begun, end = expires_at(), monotonic() + 30
+        while expires_at() == begun:
+            assert monotonic() < end
+            sleep(0.05)
+        assert hold.held and broke.is_set()
 
 
 def test_a_worker_that_woke_up_in_time_keeps_its_run(time: Time) -> None:

@@ -90,7 +90,7 @@ def test_a_run_rests_where_the_store_is_full_and_goes_on_when_there_is_room(
     monkeypatch.setattr(blobs, "put", keep)
     expected = execute(worker, ask(server), server)
     assert expected.status == "done"
-    monkeypatch.setattr(blobs, "exists", lambda sha: False)  # a first run's: nothing of it is kept yet
+    monkeypatch.setattr(blobs, "renew", lambda sha, size: False)  # a first run's: nothing of it is kept yet
     server = scripted({"replies": [{"text": first, "delay": 0.3}, last]})
     run = ask(server)
     done = worker.take(run.pk, endpoint=endpoint_of(server))
