@@ -97,8 +97,9 @@ def queue_run(
 ) -> Run:
     """Write a queued run within what is left of the budgets, and wake a worker. Raises RunRefused."""
     with transaction.atomic():
-        # One after the other: of two who ask at once, the second sees what the first has set aside.
-        if Workspace.objects.select_for_update().filter(pk=workspace.pk, delete_at=None).first() is None:
+        # One after the other: of two who ask at once, the second sees what the first has set aside. Who writes rows that
+        # refer to the workspace, as a deletion does that holds the run, need not wait.
+        if Workspace.objects.select_for_update(no_key=True).filter(pk=workspace.pk, delete_at=None).first() is None:
             raise RunRefused("This workspace is deleted.")
         if not offline:
             try:

@@ -93,7 +93,7 @@ def ask_follow_up(
         )
     with transaction.atomic():
         # As with a new run: of two who ask at once, the second sees what the first has set aside.
-        workspace = Workspace.objects.select_for_update().filter(pk=run.workspace_id, delete_at=None).first()
+        workspace = Workspace.objects.select_for_update(no_key=True).filter(pk=run.workspace_id, delete_at=None).first()
         if workspace is None:
             raise RunRefused("This workspace is deleted.")
         if Run.objects.select_for_update().filter(pk=run.pk).first() is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from datetime import timedelta
 from importlib import import_module
@@ -19,6 +20,7 @@ from django.utils import timezone
 from analyses import blobs, deletion
 from analyses.actions import RunRefused, share_run, start_run
 from analyses.budgets import standings
+from analyses.follow_ups import ask_follow_up
 from analyses.ingest import import_paths, loose
 from analyses.models import ENDED, Call, Cell, Corpus, LooseBlob, MessageBlob, Run, Status
 from analyses.usage import usage
@@ -135,6 +137,37 @@ def test_deleting_runs_gives_no_money_back(cast: Cast) -> None:
     assert Run.objects.count() == 1
     assert [(each.cost_left, each.used_tokens) for each in standings(cast.workspace, cast.ed)] == before
     assert usage(cast.workspace, _month("")).members == used
+
+
+@pytest.mark.django_db(transaction=True)
+def test_deleting_a_run_and_asking_further_in_it_do_not_block_each_other(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(cast.workspace, "done", endpoint="offline")
+    locked, said = threading.Event(), list[Exception]()
+    keep = deletion.keep_usage
+
+    def slowly(runs: Any) -> None:
+        keep(runs)
+        locked.set()
+        asking.join(0.5)  # it waits for the run by then
+
+    monkeypatch.setattr(deletion, "keep_usage", slowly)
+
+    def ask() -> None:
+        locked.wait(30)
+        try:
+            ask_follow_up(Run.objects.get(pk=run.pk), None, "And?", wake=False)
+        except Exception as error:
+            said.append(error)
+        finally:
+            connection.close()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    deletion.delete_run(run)
+    asking.join()
+    assert [(type(error), str(error)) for error in said] == [(RunRefused, "This run is deleted.")]
 
 
 # — workspaces —
