@@ -135,7 +135,7 @@ async def test_who_may_not_look_any_more_hears_no_word_of_what_follows(told: boo
 
 async def test_link_that_is_over_lets_its_viewers_go() -> None:
     stage = await sync_to_async(Stage)()
-    soon = timezone.now() + timedelta(seconds=2)
+    soon = timezone.now() + timedelta(seconds=4)
     await sync_to_async(stage.run.shares.update)(expires_at=soon)
     assert await code_of(await opened(f"/s/{stage.share.token}/", None, f"seq={stage.run.seq}")) == GONE
 

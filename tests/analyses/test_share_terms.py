@@ -408,7 +408,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_an_open_socket_ends_with_its_share() -> None:
     cast = await sync_to_async(make_cast)()
     run = await sync_to_async(make_run)(cast.workspace, "running")
-    soon = timezone.now() + datetime.timedelta(seconds=1)
+    soon = timezone.now() + datetime.timedelta(seconds=4)
     share = await Share.objects.acreate(run=run, expires_at=soon)
     socket = await _opened(share)
     assert await _code_of_close(socket) == GONE

@@ -56,11 +56,13 @@ def test_a_cell_is_forked_edited_run_and_compared_and_a_failed_child_retried(
 
     expect(page.get_by_role("heading", name=f"Fork run {source.number} at cell 1.2")).to_be_visible()
     expect(page.get_by_text("3 later calls can be reused, where the same is asked for").first).to_be_visible()
+    page.wait_for_load_state()  # the keys of a page are its scripts'
     editor = page.get_by_label("Code of cell 1.2")
     code = editor.input_value()
     editor.fill(code + "\nif x\n")
     editor.press("Control+Enter")
     expect(page.get_by_text("line 3: expected ':'")).to_be_visible()
+    page.wait_for_load_state()
     expect(editor).to_have_value(code + "\nif x\n")
     editor.fill(code.replace("'abc'", "'acd'"))
     editor.press("Control+Enter")
@@ -79,6 +81,7 @@ def test_a_cell_is_forked_edited_run_and_compared_and_a_failed_child_retried(
     expect(page.locator("#pair-2-2 .is-del").first).to_contain_text("'abc'")
     expect(page.locator("#pair-2-2 .is-ins").first).to_contain_text("'acd'")
     expect(page.locator("#pair-2-2")).to_contain_text("2 with the same result, 1 not")
+    page.wait_for_load_state()
     page.keyboard.press("n")
     expect(page.locator("#compare-at")).to_have_text("1 of 2")
     page.keyboard.press("n")

@@ -232,8 +232,8 @@ async def test_stop_keeps_as_partial_answer_what_there_is_of_one(
 async def test_pause_lets_no_request_out_until_resumed(ask: Ask) -> None:
     control = Control()
     control.pause()
-    run = asyncio.create_task(ask([cell("FINAL(1)")], control=control, limits={"run_seconds": 1}))
-    await asyncio.sleep(1.2)  # the clock of the run stands still
+    run = asyncio.create_task(ask([cell("FINAL(1)")], control=control, limits={"run_seconds": 3}))
+    await asyncio.sleep(3.2)  # the clock of the run stands still
     assert not run.done()
     control.resume()
     assert (await run).answer == 1
@@ -377,6 +377,6 @@ async def test_a_limit_and_a_stop_at_once_end_the_run_once(ask: Ask) -> None:
 
 async def test_a_first_reply_may_take_all_of_the_runs_time(ask: Ask) -> None:
     told = await ask(
-        {"default": {"text": "late, but whole", "delay": 1.85}}, limits={"run_seconds": 2}, strategy="direct"
+        {"default": {"text": "late, but whole", "delay": 5.5}}, limits={"run_seconds": 6}, strategy="direct"
     )
     assert told.answer == "late, but whole"

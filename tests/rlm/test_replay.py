@@ -318,7 +318,7 @@ async def test_a_request_that_a_limit_cut_off_is_not_taken_for_a_refusal(
             {"reply": {"text": "word " * 400, "piece": 20, "pause": 0.05}},
         ]
     }
-    limits = {"run_seconds": 1.5}
+    limits = {"run_seconds": 4}
     _, whole = await run(scripted(script), limits=limits)
     assert whole[-1].status == "limit" and whole[-1].answer.python() == ["so far", 1]
     for most in range(len(whole) - 4, len(whole)):
