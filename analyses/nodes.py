@@ -335,7 +335,7 @@ class CellNode(_Leaves):
         return (
             first_words(self.prose)
             or first_words(comment)
-            or first_words(code)
+            or shortened(code)
             or NO_REPLY.get(row.status, "Empty reply")
         )
 
@@ -469,7 +469,10 @@ class Mark:
     height: float
 
 
-_MARKS = {"done": ("v-done", 4, 6), "queued": ("v-queued", 4.5, 5)}
+_MARKS = {
+    "failed": ("v-fail", 0, 14), "stopped": ("v-stop", 2, 10), "running": ("v-model", 2, 10),
+    "queued": ("v-queued", 4.5, 5), "done": ("v-done", 4, 6),
+}  # fmt: skip
 
 
 def strip(entries: list[Entry]) -> list[Mark]:
@@ -478,24 +481,22 @@ def strip(entries: list[Entry]) -> list[Mark]:
     states = []
     for at in range(0, len(entries), group):
         found = {_state(entry.status) for entry in entries[at : at + group]}
-        states.append(next(state for state in ("failed", "running", "queued", "done") if state in found))
+        states.append(next(state for state in ("failed", "stopped", "running", "queued", "done") if state in found))
     step = 100 / max(1, len(states))
     marks: list[Mark] = []
     start = 0
     for at in range(1, len(states) + 1):
         if at == len(states) or states[at] != states[start]:
-            css, y, height = {"failed": ("v-fail", 0, 14), "running": ("v-model", 2, 10)}.get(states[start]) or _MARKS[
-                states[start]
-            ]
+            css, y, height = _MARKS[states[start]]
             marks.append(Mark(css, round(start * step, 2), round((at - start) * step - 0.12, 2), y, height))
             start = at
     return marks
 
 
 def _state(status: str) -> str:
-    if status in ("failed", "stopped", "limit"):
+    if status in ("failed", "limit"):
         return "failed"
-    return status if status in ("done", "queued") else "running"
+    return status if status in ("done", "queued", "stopped") else "running"
 
 
 @dataclass
@@ -607,7 +608,11 @@ def first_words(text: str, most: int = 110) -> str:
     """The first sentence of a text, on one line, without Markdown's marks."""
     line = " ".join(text[:1000].split()).strip("*#_`> ")
     sentence = _SENTENCE.split(line, maxsplit=1)[0].rstrip(":")
-    return sentence if len(sentence) <= most else sentence[: most - 1].rstrip() + "…"
+    return shortened(sentence, most)
+
+
+def shortened(text: str, most: int = 110) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 @lru_cache(maxsize=512)

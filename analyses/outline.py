@@ -78,7 +78,8 @@ class Crowd:
 
     total: int
     done: int
-    failed: int  # failed, stopped or at a limit
+    failed: int  # or at a limit
+    stopped: int
     running: int
     queued: int
     slowest: Entry | None
@@ -199,7 +200,8 @@ class Outline:
         return Crowd(
             total=len(entries),
             done=count["done"],
-            failed=ended - count["done"],
+            failed=count["failed"] + count["limit"],
+            stopped=count["stopped"],
             running=len(entries) - ended - count["queued"],
             queued=count["queued"],
             slowest=max(timed, key=lambda entry: entry.seconds or 0.0, default=None),

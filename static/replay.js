@@ -92,10 +92,10 @@ class Moments {
     return open ? "waiting" : "running";
   }
   crowd(key, t) {
-    const { queued, started, finished, status } = this.calls, count = { total: 0, done: 0, failed: 0, running: 0, queued: 0 }, states = [];
+    const { queued, started, finished, status } = this.calls, count = { total: 0, done: 0, failed: 0, stopped: 0, running: 0, queued: 0 }, states = [];
     for (const n of this.asked.get(key) ?? []) {
       if (queued[n] > t) continue;
-      const state = finished[n] >= 0 && finished[n] <= t ? (status[n] === "done" ? "done" : "failed") : started[n] >= 0 && started[n] <= t ? "running" : "queued";
+      const state = finished[n] >= 0 && finished[n] <= t ? (["done", "stopped"].includes(status[n]) ? status[n] : "failed") : started[n] >= 0 && started[n] <= t ? "running" : "queued";
       count.total++; count[state]++;
       states.push(state);
     }
@@ -216,10 +216,10 @@ function crowd(node, key) {
     original.after(shown);
   }
   const [words, strip] = shown.children;
-  words.textContent = `${count.done} of ${count.total} done${count.failed ? `, ${count.failed} failed` : ""}; ${count.running} running, ${count.queued} queued`;
+  words.textContent = `${count.done} of ${count.total} done${count.failed ? `, ${count.failed} failed` : ""}${count.stopped ? `, ${count.stopped} stopped` : ""}; ${count.running} running, ${count.queued} queued`;
   const group = Math.ceil(states.length / 200), marks = [];
-  for (let n = 0; n < states.length; n += group) { const some = states.slice(n, n + group); marks.push(["failed", "running", "queued", "done"].find(state => some.includes(state))); }
-  const shapes = { failed: ["v-fail", 0, 14], running: ["v-model", 2, 10], queued: ["v-queued", 4.5, 5], done: ["v-done", 4, 6] }, rects = [];
+  for (let n = 0; n < states.length; n += group) { const some = states.slice(n, n + group); marks.push(["failed", "stopped", "running", "queued", "done"].find(state => some.includes(state))); }
+  const shapes = { failed: ["v-fail", 0, 14], stopped: ["v-stop", 2, 10], running: ["v-model", 2, 10], queued: ["v-queued", 4.5, 5], done: ["v-done", 4, 6] }, rects = [];
   for (let start = 0, n = 1; n <= marks.length; n++) if (n === marks.length || marks[n] !== marks[start]) { const [css, y, height] = shapes[marks[start]]; rects.push(rect(css, 100 * start / marks.length, 100 * (n - start) / marks.length - 0.12, y, height)); start = n; }
   strip.replaceChildren(...rects);
 }

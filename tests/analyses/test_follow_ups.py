@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -321,6 +322,7 @@ def test_the_page_takes_a_follow_up_from_who_may_ask(db: None, settings: Any) ->
     assert client["viewer"].post(address, {"question": "And?"}).status_code == 403
     assert b"You are a viewer" in client["viewer"].get(run.get_absolute_url()).content
     page = client["owner"].get(run.get_absolute_url()).content.decode()
+    assert re.search(r'id="follow-up"[^>]* hidden>', page) is None
     assert 'id="follow-up-question"' in page and "run again, with no request to a model" in page
     refused = client["owner"].post(address, {"question": " "})
     assert refused.status_code == 422 and b"Write a question first." in refused.content
@@ -331,6 +333,7 @@ def test_the_page_takes_a_follow_up_from_who_may_ask(db: None, settings: Any) ->
     html = client["viewer"].get(run.get_absolute_url()).content.decode()
     assert "And &lt;b&gt;who&lt;/b&gt; else?" in html and 'id="answer-1"' in html and 'id="follow-up-2"' in html
     assert "Answer v2" in html and 'id="follow-up-question"' not in html
+    assert re.search(r'id="follow-up"[^>]* hidden>', html)  # no empty frame until the box is fetched
     earlier = client["viewer"].get(f"{run.get_absolute_url()}answers/1")
     assert b"Five guests say they saw it themselves." in earlier.content
     assert client["stranger"].get(f"{run.get_absolute_url()}answers/1").status_code == 404

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 import pytest
 from django.utils import timezone
@@ -198,6 +199,30 @@ def test_summary_of_a_crowd_can_be_held_back() -> None:
     painter = Painter(run)
     assert painter.crowds("", before) == {(1, 4)}
     assert "cell-1-4-crowd" not in "".join(painter.frames(before, {}, crowds=()))
+
+
+def test_children_that_were_stopped_have_not_failed() -> None:
+    run = make_run(shape="crowd")
+    rows = Rows(run)
+    before = run.seq
+    rows.finish(run.call_set.get(number=9), "stopped", "Stopped by a member.")
+    rows.change(run.call_set.get(number=10), status="stopped")
+    html = painted(run, before)
+    assert re.search(r"\d+ failed</span>, \d+ stopped", html) and "v-stop" in html
+    crowd = Painter(run).outline.crowd(1, 4)
+    assert (
+        crowd.stopped == 2 and crowd.total == crowd.done + crowd.failed + crowd.stopped + crowd.running + crowd.queued
+    )
+
+
+def test_line_of_a_cell_is_the_whole_first_line_of_its_code() -> None:
+    run = make_run(shape="running")
+    rows = Rows(run)
+    cell = rows.turn(run.call_set.get(number=1))
+    before = run.seq
+    code = "FINAL({'three': words, 'text': f'second: {words}. And more'})"
+    rows.reply(cell, code=f"{code}\n{'x' * 200}", reply="")
+    assert f"{code}</span>" in unescape(painted(run, before))
 
 
 def test_live_text_goes_to_the_leaf_of_its_cell_while_it_is_written() -> None:

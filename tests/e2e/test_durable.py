@@ -242,7 +242,7 @@ def test_a_fork_with_an_edited_cell_and_a_retry_pay_for_what_is_new_alone(
         expect(page.locator("#cell-1-2-head")).to_contain_text("changed by a person")
     assert house.asked() - before == 2, "piece d, and what the root makes of it"
     vera.get_by_role("link", name="compare", exact=True).click()
-    expect(vera.get_by_text("Cell 1 is the same. They were taken over from the record")).to_be_visible()
+    expect(vera.get_by_text("Cell 1 is the same. Taken over from the record")).to_be_visible()
     expect(vera.locator("#pair-2-2 .is-del").first).to_contain_text("'abc'")
     expect(vera.locator("#pair-2-2 .is-ins").first).to_contain_text("'acd'")
     expect(vera.locator("#pair-2-2")).to_contain_text("2 with the same result, 1 not")

@@ -76,7 +76,7 @@ def test_a_cell_is_forked_edited_run_and_compared_and_a_failed_child_retried(
     expect(page.locator("#call-1 .call-head .tag", has_text="reused")).to_have_count(2)
 
     page.get_by_role("link", name="compare", exact=True).click()
-    expect(page.get_by_text("Cell 1 is the same. They were taken over from the record")).to_be_visible()
+    expect(page.get_by_text("Cell 1 is the same. Taken over from the record")).to_be_visible()
     expect(page.locator("#figures")).to_contain_text("code of a cell")
     expect(page.locator("#pair-2-2 .is-del").first).to_contain_text("'abc'")
     expect(page.locator("#pair-2-2 .is-ins").first).to_contain_text("'acd'")
