@@ -37,10 +37,7 @@ WORDS = {
     Status.LIMIT: "Ended at a limit",
 }
 
-UNATTENDED = (
-    "No worker is running just now. Nothing is lost, and the run goes on by itself when there is one: "
-    "ask whoever looks after this site."
-)
+UNATTENDED = "No worker is running just now. Nothing is lost: the run goes on when there is one."
 RESTING = (Status.PAUSED, Status.QUEUED)  # nobody is at work on it
 
 
