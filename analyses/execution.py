@@ -8,15 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.db import DataError, connection
 from django.db import Error as DatabaseError
+from django.db import connection
 from django.utils import timezone
 
 from analyses import endpoints, forking, ingest, leases, models, recordings
 from analyses.blobs import BlobMissing
 from analyses.live import LiveRun, redis_of_loop
 from analyses.models import Run, Status
-from analyses.recorder import LeaseLost, LetGo, RunRecord, Writer, close_rows
+from analyses.recorder import REFUSALS, LeaseLost, LetGo, RunRecord, Writer, close_rows
 from analyses.texts import Unkept
 from analyses.worked import seconds_uncounted
 from rlm.client import ModelClient
@@ -130,7 +130,7 @@ async def execute(
                 result = _failed(str(error))
         await record.finish(result)
         kept = result.warm if isinstance(result, RunResult) else None
-    except DataError:  # whoever took it up would fail at the same; the recorder has said at what
+    except REFUSALS:  # whoever took it up would fail at the same; the recorder has said at what
         await asyncio.to_thread(_refused, run.pk, run.lease_token)
     except DatabaseError as error:  # nothing can be written: its lease runs out, and it is taken up where its rows end
         log.error("run %s is let go of, as the database does not do what it is asked: %s", run.pk, error)

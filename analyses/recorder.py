@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db import DataError, close_old_connections, connection, transaction
+from django.db import DataError, IntegrityError, close_old_connections, connection, transaction
 from django.db import Error as DatabaseError
 from django.db.models import Q
 from django.utils import timezone
@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 RETRY_SECONDS = 60.0  # how long a busy or cut-off database is tried again before the runs at hand are given up
 OPEN_CELLS = (Cell.Status.WRITING, Cell.Status.RUNNING, Cell.Status.WAITING)
+REFUSALS = (DataError, IntegrityError)  # no other try of the same ends otherwise
 CHECK_SECONDS = 1.0  # a lease that was checked so lately is not checked again where nothing is to be written
 
 
@@ -551,13 +552,13 @@ class Writer:
         checked: dict[RunRecord, float] = {}
         try:
             checked = dict.fromkeys(records, self._store(list(records)))
-        except (LeaseLost, DataError):
+        except (LeaseLost, *REFUSALS):
             # One of them; find which, each in a transaction of its own.
             for record in list(records):
                 try:
                     checked[record] = self._store([record])
                 except (LeaseLost, DatabaseError) as error:
-                    if isinstance(error, DataError):
+                    if isinstance(error, REFUSALS):
                         log.error("run %s: what is to be written is refused: %s", record.run.pk, error)
                     self._give_up(records.pop(record), error)
         except DatabaseError as error:
@@ -616,7 +617,7 @@ def patiently(work: Callable[[], T]) -> T:
             done = work()
             outage.DATABASE.over()
             return done
-        except DataError:
+        except REFUSALS:
             raise  # it is there, and refuses what it is given: now and ever
         except DatabaseError as error:
             if time.monotonic() > give_up:

@@ -23,15 +23,15 @@ from typing import Any, TypeVar
 
 import redis
 from django.conf import settings
-from django.db import DataError, IntegrityError, close_old_connections, connection
 from django.db import Error as DatabaseError
+from django.db import close_old_connections, connection
 from redis.exceptions import RedisError
 
 from analyses import deletion, ingest, jobs, live, outage, retention
 from analyses.execution import Clients, execute
 from analyses.leases import KEEPER, Lease, Watch, claim, claim_orphan, expiry, sweep_seconds, under_way
 from analyses.models import Run, Status
-from analyses.recorder import Writer, close_rows, close_unheld
+from analyses.recorder import REFUSALS, Writer, close_rows, close_unheld
 from analyses.trajectory import intake
 from analyses.wakeups import wake_worker
 from analyses.warmth import Warmth
@@ -187,7 +187,7 @@ class Worker:
                 run = claim_orphan(orphan, token, self.sandbox)
             else:
                 run = claim(run_id, token, self.sandbox, self._warmth.worker)
-        except (DataError, IntegrityError):  # its own rows are at fault: the others must not wait behind it
+        except REFUSALS:  # its own rows are at fault: the others must not wait behind it
             log.exception("run %s cannot be claimed", run_id)
         finally:
             if run is None:

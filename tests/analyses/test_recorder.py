@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.exceptions import FieldError
-from django.db import DataError, OperationalError, transaction
+from django.db import DataError, IntegrityError, OperationalError, transaction
 
 from analyses import recorder
 from analyses.models import Call, Cell, Run, Status
@@ -222,18 +222,22 @@ async def test_a_database_that_stays_away_ends_the_run(record: RunRecord, monkey
         await record.commit()
 
 
+@pytest.mark.parametrize("refused", ["too long", "there already"])
 async def test_what_the_database_refuses_ends_its_own_run_alone_and_at_once(
-    record: RunRecord, run: Run, monkeypatch: pytest.MonkeyPatch
+    record: RunRecord, run: Run, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     monkeypatch.setattr(recorder, "RETRY_SECONDS", 3600.0)  # it is no outage: this would hang
     other = await Run.objects.acreate(
         workspace_id=run.workspace_id, number=2, question="?", endpoint="offline", lease_token="theirs", seed="2"
     )
     theirs = RunRecord(other, record._writer)
-    record(queued(1, dialect="longer than its column"))
+    record(queued(1, dialect="longer than its column" if refused == "too long" else "async"))
+    if refused == "there already":
+        record(queued(1))
     theirs(queued(1))
-    results = await asyncio.gather(record.commit(), theirs.commit(), return_exceptions=True)
-    assert isinstance(results[0], DataError) and results[1] is None
+    async with asyncio.timeout(60):
+        results = await asyncio.gather(record.commit(), theirs.commit(), return_exceptions=True)
+    assert isinstance(results[0], DataError | IntegrityError) and results[1] is None
     assert [await Call.objects.filter(run=each).acount() for each in (run, other)] == [0, 1]
 
 
