@@ -197,9 +197,10 @@ class _Changes:
         tree.add_calls(self.bodies)
         tree.add_calls(self.lines, answers=False)
         # With the end of a call it shows which of its cells took most.
-        if over := {number for number in self.bodies if outline.calls[number].ended and not outline.gaps(number)}:
+        if over := {number for number in self.bodies if outline.calls[number].ended}:
+            whole = {number for number in over if not outline.gaps(number)}
             tree.add_cells(
-                cell for cell in body_cells(outline, over) if (cell.call_number, cell.number) not in tree.cells
+                cell for cell in body_cells(outline, whole) if (cell.call_number, cell.number) not in tree.cells
             )
             tree.weigh(over)
         self.weighed = {(call, cell) for call, cells in tree.most_cells.items() for cell in cells}

@@ -13,7 +13,7 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
 from analyses.models import Call, Cell, FollowUp
-from analyses.outline import BLOCK, CROWD, Crowd, Entry, Outline, standouts
+from analyses.outline import BLOCK, CROWD, MOST, Crowd, Entry, Outline, standouts
 from analyses.texts import clean
 from analyses.worked import rested
 from rlm import parsing
@@ -24,7 +24,9 @@ LIVE_SHOWN = 12_000  # characters of a text still being written that a page show
 ANSWER_PEEK = 2_000
 # Characters of one text on a page. What an engine of ours writes is shorter; a log from elsewhere may hold a million.
 CODE_SHOWN, PROSE_SHOWN, OUTPUT_SHOWN = 20_000, 12_000, 24_000
+WEIGHED_MOST = 10_000  # cells of a call with a gap; which of more took most is not looked for
 STRIP_MOST = 200  # children drawn one by one; more are drawn in groups
+_WEIGHED = ("call_number", "number", "prompt_tokens", "completion_tokens", "cost", "started_at", "ended_at", "waited")
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*([\w-]*)[ \t]*$", re.MULTILINE)
 # What a turn without a word is called.
 NO_REPLY: dict[str, str] = {Cell.Status.STOPPED: "Ended before a reply came"}
@@ -189,6 +191,15 @@ class CallNode(_Leaves):
         if entry.parent is None or entry.cell is None:
             return {}
         return self.tree.most_of(entry.parent, entry.cell).get(entry.number, {})
+
+    @property
+    def standing_out(self) -> list[tuple[int, str]]:
+        """Of a long call that has ended: the cells that took most, wherever they are, and what they took."""
+        found = self.tree.most_far.get(self.row.number, {})
+        return [
+            (cell, ", ".join(MOST[name] for name in most if name.removeprefix("own_") == name or name[4:] not in most))
+            for cell, most in sorted(found.items())
+        ]
 
     @property
     def schema_text(self) -> str:
@@ -408,6 +419,12 @@ class CellNode(_Leaves):
         }
 
     @property
+    def weights(self) -> dict[str, float | None]:
+        """The figures by which cells are compared."""
+        own = {f"own_{name}": pair[1] for name, pair in self.figures.items()}
+        return {name: pair[0] for name, pair in self.figures.items()} | own
+
+    @property
     def most(self) -> dict[str, str]:
         """In what it stands out among the cells of its call, once that has ended."""
         return self.tree.most_cells.get(self.row.call_number, {}).get(self.row.number, {})
@@ -514,6 +531,7 @@ class Tree:
     opened: set[int] = field(default_factory=set)  # calls that were asked to stand open
     wanted: dict[int, set[int]] = field(default_factory=dict)  # by call: cells that were asked for, gap or not
     most_cells: dict[int, dict[int, dict[str, str]]] = field(default_factory=dict)  # by call and cell
+    most_far: dict[int, dict[int, dict[str, str]]] = field(default_factory=dict)  # the same of calls with a gap
     _most: dict[tuple[int, int], dict[int, dict[str, str]]] = field(default_factory=dict)
     _gaps: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
@@ -548,15 +566,20 @@ class Tree:
     def weigh(self, calls: Iterable[int]) -> None:
         """Find the slowest and costliest cells of those of these calls that have ended; all their cells are here.
 
-        A call with a gap is left out: which of its thousands took most would have to be asked of all.
+        Of a call with a gap they are asked for, and its cells bear no marks: it says itself which they are.
         """
-        ended = {number for number in calls if self.outline.calls[number].ended and not self.outline.gaps(number)}
+        ended = {number for number in calls if self.outline.calls[number].ended}
+        far = {number for number in ended if self.outline.gaps(number)}
         figures: dict[int, dict[int, dict[str, float | None]]] = {}
         for (call, number), cell in self.cells.items():
-            if call in ended and cell.row.kind != Cell.Kind.PROBE:
-                own = {f"own_{name}": pair[1] for name, pair in cell.figures.items()}
-                figures.setdefault(call, {})[number] = {name: pair[0] for name, pair in cell.figures.items()} | own
+            if call in ended - far and cell.row.kind != Cell.Kind.PROBE:
+                figures.setdefault(call, {})[number] = cell.weights
         self.most_cells |= {call: standouts(of_cells) for call, of_cells in figures.items()}
+        for call in far:
+            if self.outline.calls[call].turns <= WEIGHED_MOST:
+                rows = Cell.objects.filter(call_id=self.outline.calls[call].pk, born__lte=self.outline.seq)
+                rows = rows.exclude(kind=Cell.Kind.PROBE).only(*_WEIGHED)
+                self.most_far[call] = standouts({row.number: CellNode(self, row).weights for row in rows})
 
     def add_calls(self, numbers: Iterable[int], *, answers: bool = True) -> None:
         missing = [number for number in numbers if number not in self.calls]

@@ -275,6 +275,13 @@ async function reveal() {
   if (target !== node) target.scrollIntoView({ block: "center" });
 }
 addEventListener("hashchange", reveal);
+// What is left out of a long call is fetched in place; without a script, with the whole page.
+addEventListener("click", event => {
+  const link = event.target.closest?.("a[data-in-place]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  location.hash = link.hash;
+});
 
 // ————— the live run —————
 

@@ -123,6 +123,29 @@ def test_frames_bring_new_cells_whatever_the_page_left_out() -> None:
     assert shown(html) == [1001]
 
 
+def standing_out(html: str) -> list[tuple[str, str]]:
+    return re.findall(r'<a href="\?at=[\d.]+#cell-([\d-]+)" data-in-place>cell [\d.]+</a> \(([\w ,]+)\)', html)
+
+
+def test_a_long_call_says_which_of_its_cells_took_most_wherever_they_are() -> None:
+    run = long_run(1000, status="running")
+    Cell.objects.filter(run=run, number=700).update(ended_at=F("ended_at") + 30, waited=30)
+    Cell.objects.filter(run=run, number=20).update(cost=5, completion_tokens=9000)
+    Cell.objects.filter(run=run, number=300).update(ended_at=F("ended_at") + 10)
+    assert standing_out(page_of(run)) == []  # that could change still
+    painter = Painter(run)
+    start = run.seq
+    rows = Rows(run)
+    rows.finish(Call.objects.get(run=run, number=1))
+    painter.advance()
+    took_most = [("1-20", "costliest"), ("1-300", "slowest by itself"), ("1-700", "slowest")]
+    assert standing_out("".join(painter.frames(start, {}))) == took_most  # who has the page open is told
+    run.refresh_from_db()
+    assert standing_out(html := page_of(run)) == took_most
+    assert 'href="?at=1.700#cell-1-700"' in html and "cell-1-700" in page_of(run, "?at=1.700")
+    assert standing_out(page_of(long_run(150))) == []  # there the cells bear marks
+
+
 def test_the_timeline_of_a_long_call_is_drawn_from_so_many_moments() -> None:
     run = long_run(ROOT_SINGLY + 1)
     Cell.objects.filter(run=run, number=200).update(status="error", error="ValueError: no")
@@ -139,6 +162,7 @@ def test_the_timeline_of_a_long_call_is_drawn_from_so_many_moments() -> None:
 @pytest.mark.browser
 def test_a_link_to_a_cell_that_was_left_out_fetches_its_block() -> None:
     run = long_run(1000)
+    Cell.objects.filter(run=run, number=700).update(ended_at=F("ended_at") + 30)
     client = Client()
     client.force_login(run.created_by)
     path = run.get_absolute_url()
@@ -150,7 +174,12 @@ def test_a_link_to_a_cell_that_was_left_out_fetches_its_block() -> None:
         page = browser.new_page()
         page.add_init_script(SOCKET)
         complaints = serve(page, lambda asked: known.get(asked, ("", {})))
-        page.goto(f"{SITE}{path}#cell-1-700")
+        page.goto(SITE + path)
+        page.evaluate("window.stays = true")
+        page.locator("#call-1-about").get_by_role("link", name="cell 1.700").click()
+        expect(page.locator("#cell-1-700")).to_be_focused()
+        assert page.evaluate("window.stays && !location.search")  # it was fetched in place
+        page.reload()
         expect(page.locator("#cell-1-700")).to_be_focused()
         assert page.locator("#tree .cell").count() == 200
         expect(page.locator("#call-1-cells > .more")).to_have_count(2)
