@@ -101,6 +101,9 @@ def queue_run(
         # refer to the workspace, as a deletion does that holds the run, need not wait.
         if Workspace.objects.select_for_update(no_key=True).filter(pk=workspace.pk, delete_at=None).first() is None:
             raise RunRefused("This workspace is deleted.")
+        source = fields.get("forked_from")
+        if source is not None and not _held(source):
+            raise RunRefused(f"Run {source.number} has been deleted or archived meanwhile.")
         if not offline:
             try:
                 limits = budgets.fitted(workspace, user, limits)
@@ -110,6 +113,12 @@ def queue_run(
     if wake:
         transaction.on_commit(partial(wake_worker, run.pk))
     return run
+
+
+def _held(source: Run) -> bool:
+    """Whether a run can be forked still; until the fork's row is there nobody deletes or archives it."""
+    here = Run.objects.select_for_update(no_key=True).filter(pk=source.pk, archive="")
+    return here.values_list("pk").first() is not None
 
 
 def endpoint_named(name: str, workspace: Workspace) -> Endpoint:

@@ -117,7 +117,7 @@ class Worker:
         self._closing.set()
         with self._lock:
             held = list(self._held.values())
-        given_back = [pk for pk in self._held if self._serving]
+            given_back = list(self._held) if self._serving else []
         for one in held:
             if self._serving:
                 self._loop.call_soon_threadsafe(one.control.release)

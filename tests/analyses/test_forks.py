@@ -18,6 +18,7 @@ from analyses.trajectory import archive, jsonl, markdown, notebook
 from analyses.trajectory.importing import import_file
 from analyses.worker import Worker
 from tests.analyses.test_resume import abandon, ask, cut, endpoint_of, execute, tree, workers
+from tests.factories import make_run
 from tests.rlm.conftest import cell
 from tests.rlm.test_replay import FAMILY
 from tests.scripted.fixture import Scripted
@@ -316,6 +317,17 @@ def test_a_run_whose_fork_is_under_way_is_not_deleted(
     Call.objects.filter(run=run).delete()
     run = finished(workers, server, run)
     assert run.status == "failed" and "has been deleted" in run.reason
+
+
+@pytest.mark.parametrize("how", [deletion.delete_run, archive.archive], ids=["deleted", "archived"])
+def test_a_fork_of_a_run_that_goes_meanwhile_is_refused(
+    how: Callable[[Run], None], monkeypatch: pytest.MonkeyPatch, transactional_db: None
+) -> None:
+    source = make_run(shape="done", endpoint="offline")
+    monkeypatch.setattr(forks, "_check_room", lambda run, *_: how(Run.objects.get(pk=run.pk)))
+    with pytest.raises(RunRefused, match=f"Run {source.number} has been deleted or archived"):
+        forks.fork_run(source, None, Change(1, 1), wake=False)
+    assert not Run.objects.exclude(pk=source.pk).exists()
 
 
 def test_what_a_fork_would_do_is_told_before(done: tuple[Run, Scripted]) -> None:
