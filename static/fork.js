@@ -54,6 +54,7 @@ if (form) {
     button.disabled = true;
   });
   addEventListener("pageshow", () => { button.disabled = false; });
-  form.querySelector(".fork-way:has([name=way]:checked) textarea")?.focus();
+  // In the form, so that its keys work: where there is nothing to write, at what is chosen.
+  (form.querySelector(".fork-way:has([name=way]:checked) textarea") ?? form.querySelector("[name=way]:checked"))?.focus();
 }
 }

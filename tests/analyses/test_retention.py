@@ -246,6 +246,21 @@ def test_run_brought_back_is_young_again(cast: Cast) -> None:
     assert not run.archived and run.call_set.exists()
 
 
+def test_archived_page_shows_earlier_answers_and_a_link_to_it_says_what_is_left(cast: Cast) -> None:
+    run = make_run(cast.workspace, "further")
+    Run.objects.filter(pk=run.pk).update(status=Status.STOPPED)
+    run.refresh_from_db()
+    share = run.shares.create()
+    archive.archive(run)
+    client = cast.client(cast.vera)
+    page = client.get(run.get_absolute_url()).content.decode()
+    assert 'id="answer-1"' in page and "The questions, the answers and the figures are here." in page
+    assert b"Five guests say they saw it themselves." in client.get(run.get_absolute_url() + "answers/1").content
+    shared = client.get(share.get_absolute_url()).content.decode()
+    assert "its calls and cells are archived" in shared and "with all code and replies" not in shared
+    assert 'id="answer-1"' in shared
+
+
 def test_archived_page_shows_the_answer_and_how_to_get_the_rest(cast: Cast) -> None:
     run = aged(cast.workspace, 1)
     client = cast.client(cast.ed)

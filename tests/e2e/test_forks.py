@@ -89,6 +89,10 @@ def test_a_cell_is_forked_edited_run_and_compared_and_a_failed_child_retried(
     page.keyboard.press("p")
     expect(page.locator("#compare-at")).to_have_text("1 of 2")
 
+    page.goto(f"{site}{source.get_absolute_url()}c/1/2/fork?way=again")
+    expect(
+        page.get_by_label("Let the model write the cell again")
+    ).to_be_focused()  # in the form, whose keys work there
     settings.OPENAI_BASE_URL = scripted(MENDED).base_url
     page.goto(f"{site}{source.get_absolute_url()}")
     page.locator(".call-head:has(.status[data-status=failed])").click()
