@@ -60,7 +60,7 @@ def follow_up_box(run: Run, member: Member, **given: str) -> Box:
         return Box(
             refused="You are a viewer of this workspace, and cannot ask further. An owner or admin can make you an editor."
         )
-    if why := refusal(run):
+    if (why := refusal(run)) and not given.get("error"):  # what somebody wrote stays: a colleague was first
         return Box(refused=why)
     limits = Limits.of(run.limits)
     offline = run.endpoint == endpoints.OFFLINE

@@ -54,7 +54,7 @@ def _page(request: HttpRequest, member: Member, run: Run, **box: str) -> HttpRes
         "failed": run.archived and run.archive_tried_at is not None,
         "socket": f"/ws{run.get_absolute_url()}",
     }
-    if run.ended:
+    if run.ended or box:
         context["box"] = follow_up_box(run, member, **box)
     if may_share:
         context |= share_context(request, run)

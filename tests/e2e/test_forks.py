@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from analyses import actions
+from analyses import actions, follow_ups
 from analyses.models import Run
 from analyses.worker import Worker
 from tests.analyses.test_forks import MENDED, PIECES
 from tests.e2e import test_accounts as accounts
+from tests.factories import make_run
 from tests.scripted.fixture import Scripted
 from tests.workspaces.cast import Cast
 
@@ -102,6 +103,26 @@ def test_a_cell_is_forked_edited_run_and_compared_and_a_failed_child_retried(
     expect(page.locator("#run-state")).to_have_text("Queued")
     [retry] = [run for run in Run.objects.filter(forked_from=source) if run.fork["kind"] == "retry"]
     assert execute(worker, retry).answer_display == [14, ["aa", "B", "cc"]]
+
+
+def test_a_follow_up_that_is_refused_says_why_and_keeps_what_was_written(
+    page: Page, live_server: Any, cast: Cast
+) -> None:
+    run = make_run(cast.workspace, "done", endpoint="offline")
+    accounts.sign_in(page, live_server.url, "alice@example.com")
+    page.goto(f"{live_server.url}{run.get_absolute_url()}")
+    page.wait_for_load_state()
+    box = page.get_by_role("textbox", name="Follow-up")
+    box.fill("  ")
+    box.press("Control+Enter")
+    expect(page.get_by_text("Write a question first.")).to_be_visible()
+    follow_ups.ask_follow_up(run, cast.adam, "And who else?", wake=False)  # a colleague is first
+    box.fill("And who was it not?")
+    box.press("Control+Enter")
+    expect(
+        page.get_by_text("This run is under way. Wait for its answer, or stop it; then ask further.")
+    ).to_be_visible()
+    expect(box).to_have_value("And who was it not?")
 
 
 def test_a_viewer_has_no_controls(
