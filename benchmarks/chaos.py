@@ -34,7 +34,7 @@ from rlm.limits import Limits
 from rlm.replies import ModelReply
 from sandbox import JailPool, Value
 from tests.chaos import question
-from tests.chaos.household import PROJECT, Household
+from tests.chaos.household import PROJECT, Household, halt
 from tests.chaos.lane import KINDS
 from tests.rlm.recorded import recording_of
 from tests.scripted.fixture import Scripted, start
@@ -131,7 +131,7 @@ def failover() -> float:
             before = house.rows(replies)[0][0]
             token = house.rows("select lease_token from analyses_run")[0][0]
             # Which of the two has it is not known from outside: stop the first, see whether it goes on.
-            first.send_signal(signal.SIGSTOP)
+            halt(house.data, first.pid)
             time.sleep(3)
             victim = first if house.rows(replies)[0][0] <= before + 1 else holders[1]
             if victim is not first:

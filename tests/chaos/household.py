@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,19 +99,36 @@ class Household:
                 worker.stdout.close()
 
 
-def halt(data: Path, send: Callable[[int], None]) -> int:
+def halt(data: Path, pid: int) -> int:
     """Have a process stopped, but not in the middle of a write: on SQLite nobody could write until it goes on.
 
     Returns how often it was let go on for that.
     """
-    send(signal.SIGSTOP)
+    stop(pid)
     moved = 0
     while is_locked(data):
-        send(signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
         time.sleep(0.02)
-        send(signal.SIGSTOP)
+        stop(pid)
         moved += 1
     return moved
+
+
+def stop(pid: int) -> None:
+    """Have a process stopped; return when it is. Until then a thread in the kernel may yet be given a lock there."""
+    os.kill(pid, signal.SIGSTOP)
+    end = time.monotonic() + 30
+    while any(state not in "TZX" for state in _states(pid)):
+        if time.monotonic() > end:
+            raise TimeoutError(f"process {pid} does not stop")
+        time.sleep(0.005)
+
+
+def _states(pid: int) -> Iterator[str]:
+    """Of each thread, as the kernel says: T is stopped."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            yield (thread / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def is_locked(data: Path) -> bool:

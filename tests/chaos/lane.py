@@ -258,7 +258,7 @@ class Lane:
 
         holder = self.holder(run)
         token = Run.objects.values_list("lease_token", flat=True).get(pk=run.pk)
-        moved = halt(self.house.data, holder.send)
+        moved = halt(self.house.data, holder.pid)
         try:
             wait(
                 lambda: Run.objects.values_list("lease_token", flat=True).get(pk=run.pk) != token or self.ended(run),

@@ -112,7 +112,7 @@ def test_a_worker_that_hung_past_its_lease_writes_nothing_when_it_wakes(
     house.upload(*files)
     first = house.start_worker()
     house.wait(lambda: house.rows(READING) > [(0,)])
-    halt(house.data, first.send_signal)
+    halt(house.data, first.pid)
     try:
         house.start_worker(CHAOS_SLOW="")
         house.wait(lambda: house.rows(DONE) == [(1,)])

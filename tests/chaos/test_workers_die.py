@@ -165,7 +165,7 @@ def test_a_worker_that_hung_past_its_lease_neither_writes_nor_pays(household: tu
     house.ask("How long are they?")
     first = house.start_worker()
     house.wait(lambda: house.rows("select count(*) from analyses_cell where replied_at is not null")[0][0] >= 2)
-    halt(house.data, first.send_signal)
+    halt(house.data, first.pid)
     try:
         house.start_worker()
         house.wait(lambda: house.rows("select status from analyses_run") != [("running",)])
