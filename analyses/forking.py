@@ -5,8 +5,9 @@ The rows before the cut are copied when a worker takes the fork up; the ordinary
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -144,7 +145,7 @@ def begin(run: Run) -> None:
     plan = Plan(source, run.fork, run)
     now = time.time()
     rows: list[Row] = [*_going_on(run, plan, now), *_kept(run, plan, now), *_further(run, plan)]
-    rows.sort(key=lambda row: row.born)  # of the other run: parents first, as they began
+    rows.sort(key=_as_begun(rows))
     for seq, row in enumerate(rows, run.seq + 1):
         row.born = seq
         if isinstance(row, Call | Cell):
@@ -170,6 +171,25 @@ def begin(run: Run) -> None:
         EarlierAnswer.objects.bulk_create(row for row in rows if isinstance(row, EarlierAnswer))
     for name, value in fields.items():
         setattr(run, name, value)
+
+
+def _as_begun(rows: Iterable[Row]) -> Callable[[Row], tuple[float, ...]]:
+    """As they began in the other run, parents first; what was asked further, and the answer before it, at the cell that followed.
+
+    Not by when these were born there: calls and cells that came back from the archive are born anew.
+    """
+    rows = list(rows)
+    after = {row.number: row.after_cell for row in rows if isinstance(row, FollowUp)}
+    root = sorted((row.number, row.born) for row in rows if isinstance(row, Cell) and row.call_number == 1)
+
+    def key(row: Row) -> tuple[float, ...]:
+        if isinstance(row, Call | Cell):
+            return (row.born, 1)
+        asked = row.number + isinstance(row, EarlierAnswer)
+        following = next((born for number, born in root if number > after[asked]), math.inf)
+        return (following, 0, asked, isinstance(row, FollowUp))
+
+    return key
 
 
 def insert(calls: Iterable[Call], cells: Iterable[Cell]) -> None:

@@ -378,11 +378,17 @@ def test_follow_ups_before_the_cut_go_along_and_a_fork_is_asked_further(
     ask_follow_up(source, None, "And further?", endpoint=endpoint_of(server), wake=False)
     source = finished(workers, server, source)
     assert source.answer_display == ["further", 14]
+    archive.archive(source)  # its calls and cells come back with other numbers of birth
+    source.refresh_from_db()
+    archive.restore(source)
+    source.refresh_from_db()
     server = scripted(script)
     run = finished(workers, server, fork(source, server, Change(1, 4, code="m = 7\nFINAL(['mine', n])")))
     assert (run.answer_display, run.follow_ups, server.stats()["requests"]) == (["mine", 14], 1, 0), run.reason
     assert run.earlier_answers.get().answer_display == first
-    assert [row.question for row in run.follow_up_set.all()] == ["And further?"]
+    [asked] = run.follow_up_set.all()
+    before, following = (run.cell_set.get(call_number=1, number=number).born for number in (3, 4))
+    assert asked.question == "And further?" and before < run.earlier_answers.get().born < asked.born < following
     ask_follow_up(run, None, "And more?", endpoint=endpoint_of(server), wake=False)
     run = finished(workers, server, run)
     assert (run.answer_display, server.stats()["requests"]) == (["more", 14, 7], 1), run.reason
