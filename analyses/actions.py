@@ -13,7 +13,7 @@ from django.db.models import F, Max
 from django.utils import timezone
 
 from analyses import budgets, endpoints, ingest, live
-from analyses.models import ENDED, CorpusVersion, Run, Share, Status
+from analyses.models import ENDED, Corpus, CorpusVersion, Run, Share, Status
 from analyses.recorder import close_unheld
 from analyses.texts import clean
 from analyses.wakeups import wake_worker
@@ -101,6 +101,9 @@ def queue_run(
         # refer to the workspace, as a deletion does that holds the run, need not wait.
         if Workspace.objects.select_for_update(no_key=True).filter(pk=workspace.pk, delete_at=None).first() is None:
             raise RunRefused("This workspace is deleted.")
+        version = fields.get("corpus_version")
+        if version is not None and not _kept(version):
+            raise RunRefused("This corpus has been deleted meanwhile. Choose another one.")
         source = fields.get("forked_from")
         if source is not None and not _held(source):
             raise RunRefused(f"Run {source.number} has been deleted or archived meanwhile.")
@@ -113,6 +116,12 @@ def queue_run(
     if wake:
         transaction.on_commit(partial(wake_worker, run.pk))
     return run
+
+
+def _kept(version: CorpusVersion) -> bool:
+    """Whether the corpus is there still; until the run's row is there nobody deletes it."""
+    corpora = Corpus.objects.select_for_update(no_key=True).filter(pk=version.corpus_id)
+    return corpora.values_list("pk").first() is not None
 
 
 def _held(source: Run) -> bool:

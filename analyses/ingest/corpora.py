@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from analyses.ingest import loose, versions
 from analyses.models import ENDED, Corpus, CorpusVersion, Document, Run, UploadFile
@@ -83,11 +84,19 @@ def _is_latest(corpus: Corpus, seen: CorpusVersion) -> bool:
     return latest is not None and latest.pk == seen.pk
 
 
+def _lock(runs: QuerySet[Run]) -> bool:
+    """Hold the rows to the end of the transaction; True where there are any."""
+    return bool(list(runs.select_for_update(of=["self"]).order_by("pk").values_list("pk", flat=True)))
+
+
 @transaction.atomic
 def delete(corpus: Corpus) -> None:
     """The corpus, its versions, its uploads and the runs that read it; their blobs are let go of."""
+    Corpus.objects.select_for_update().filter(pk=corpus.pk).first()  # nobody asks about it from here on
     runs = Run.objects.filter(corpus_version__corpus=corpus)
-    if runs.exclude(status__in=ENDED).exists():
+    open_runs = runs.exclude(status__in=ENDED)
+    # Nor further in a run that has ended. One that somebody writes to is not waited for: it is seen first.
+    if open_runs.exists() or (_lock(runs.filter(status__in=ENDED)) and open_runs.exists()):
         raise InUse("A run is reading this corpus right now. Stop it first, or wait until it has ended.")
     shas: set[str] = set()
     for rows in (

@@ -6,17 +6,23 @@ import errno
 import io
 import json
 import re
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.test import Client
 
 from analyses import blobs, ingest
+from analyses.actions import RunRefused, start_run
+from analyses.follow_ups import ask_follow_up
+from analyses.ingest import corpora as changes
 from analyses.ingest import loose, uploads, versions
 from analyses.models import Corpus, CorpusVersion, Document, LooseBlob, Run, Upload
+from tests.factories import make_run
 from tests.workspaces.cast import Cast, make_cast, make_plain_run
 
 pytestmark = pytest.mark.django_db
@@ -405,6 +411,49 @@ def test_corpus_that_runs_read_is_deleted_only_with_them(client: Client, cast: C
     Run.objects.filter(pk=run.pk).update(status="stopped")
     client.post(cast.url(f"corpora/{corpus.key}/delete"), {"runs": "too"})
     assert not Corpus.objects.exists() and not Run.objects.exists()
+
+
+def test_question_about_a_corpus_that_was_deleted_meanwhile_is_refused(cast: Cast) -> None:
+    corpus = make_corpus(cast, {"a.txt": b"one"})
+    version = corpus.latest
+    changes.delete(corpus)
+    with pytest.raises(RunRefused, match="deleted meanwhile"):
+        start_run(cast.workspace, cast.ed, question="?", corpus_version=version, wake=False)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("further", [False, True], ids=["a new run", "a follow-up"])
+def test_nothing_asked_while_a_corpus_is_deleted_goes_with_it(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch, further: bool
+) -> None:
+    corpus = make_corpus(cast, {"a.txt": b"one"})
+    ended = make_run(cast.workspace, "done", corpus_version=corpus.latest, endpoint="offline")
+    refused: list[str] = []
+
+    def ask() -> None:
+        try:
+            if further:
+                ask_follow_up(ended, cast.ed, "And?", wake=False)
+            else:
+                start_run(cast.workspace, cast.ed, question="?", corpus_version=corpus.latest, wake=False)
+        except RunRefused as refusal:
+            refused.append(str(refusal))
+        finally:
+            connection.close()
+
+    asker = threading.Thread(target=ask)
+    real = loose.of_runs
+
+    def meanwhile(runs: Any) -> set[str]:
+        asker.start()
+        asker.join(1)  # it waits for the deletion, or is done
+        return real(runs)
+
+    monkeypatch.setattr(loose, "of_runs", meanwhile)
+    changes.delete(corpus)
+    asker.join()
+    assert len(refused) == 1 and "deleted" in refused[0]
+    assert not Run.objects.exists() and not Corpus.objects.exists()
 
 
 def test_large_corpus_asks_for_its_probe_by_itself(client: Client, cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
