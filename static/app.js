@@ -328,6 +328,15 @@ if (run) {
     event.preventDefault();
     if (Date.now() - healed > 2000) { healed = Date.now(); reconnect(); }
   });
+  // Whoever asks further sees it in place, as all who have the run open; where nothing would come, the page is loaded anew.
+  document.body.addEventListener("asked-further", () => {
+    if (run.dataset.live !== "on") { location.reload(); return; }
+    if (run.dataset.replay) $("[data-replay-leave]").click();
+    asked = true;
+    $("#run-status").tabIndex = -1;
+    $("#run-status").focus({ preventScroll: true });
+    say("Your question is asked");
+  });
   run.addEventListener("replay-left", () => { if (missed) { news(""); missed(); missed = null; } });
   document.body.addEventListener("htmx:wsAfterMessage", () => { noteOpened(); settled(); tick(); told(); follow(); });
   noteOpened();
@@ -342,6 +351,7 @@ if (run) {
   });
 }
 
+let asked = false; // further, from this page, and the run has not gone on yet
 let missed = null, reading = null; // how to ask for what a replay held back; the answer that was on the screen before a frame
 
 // One quiet line below the run's state, with a button.
@@ -500,8 +510,8 @@ function told() {
   // What is asked further is there anew, unless somebody writes in it.
   const further = $("#follow-up");
   if (further && over && (moved || word !== lastWord) && !$("textarea", further)?.value) htmx.trigger(further, "ended");
-  if (wasOver && moved) keepReading();
-  if (wasOver && !over) setFollow(false);
+  if (wasOver && moved && !asked) keepReading();
+  if (wasOver && !over) { setFollow(asked); asked = false; }
   lastSeq = seqNow();
   wasOver = over;
   if (word === lastWord) return;

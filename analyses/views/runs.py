@@ -8,7 +8,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import HttpResponseClientRefresh
+from django_htmx.http import HttpResponseClientRefresh, trigger_client_event
 
 from analyses import actions
 from analyses.endpoints import OFFLINE
@@ -107,7 +107,11 @@ def run_follow_up(request: HttpRequest, workspace: str, key: str) -> HttpRespons
             except actions.RunRefused as refusal:
                 box["error"] = str(refusal)
             else:
-                return HttpResponseClientRefresh() if request.htmx else redirect(run)  # type: ignore[attr-defined]
+                if not request.htmx:  # type: ignore[attr-defined]
+                    return redirect(run)
+                context = {"run": run, "box": follow_up_box(run, member)}
+                done = render(request, "analyses/_follow_up_box.html", context)
+                return trigger_client_event(done, "asked-further", after="swap")
     if not request.htmx:  # type: ignore[attr-defined]
         return _page(request, member, run, **box)
     context = {"run": run, "box": follow_up_box(run, member, **box)}

@@ -343,6 +343,18 @@ def test_the_page_takes_a_follow_up_from_who_may_ask(db: None, settings: Any) ->
     assert client["viewer"].get(f"{run.get_absolute_url()}answer").status_code == 404
 
 
+def test_with_a_script_it_is_asked_in_place(db: None) -> None:
+    owner, client = make_user(), Client()
+    run = make_run(make_workspace(owner), "done", endpoint="offline")
+    client.force_login(owner)
+    address = f"{run.get_absolute_url()}follow-up"
+    asked = client.post(address, {"question": "And where?"}, headers={"HX-Request": "true"})
+    assert "asked-further" in asked["HX-Trigger-After-Swap"]
+    # The box goes, until the answer is there; the page's socket tells of the rest.
+    assert re.search(rb'id="follow-up"[^>]* hidden>', asked.content) and b"<form" not in asked.content
+    assert FollowUp.objects.get(run=run).question == "And where?"
+
+
 def test_money_is_asked_about_first_where_the_workspace_says_so(db: None, settings: Any) -> None:
     settings.OPENAI_API_KEY, owner = "k", make_user()
     workspace = make_workspace(owner)

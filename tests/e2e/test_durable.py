@@ -182,6 +182,7 @@ def test_a_follow_up_goes_on_in_the_warm_repl_before_a_colleagues_eyes(house: Ho
     vera.locator("#cell-1-1 .twist").click()
     vera.locator("#cell-1-2-head").click()
     expect(ed.get_by_text("The REPL is warm until")).to_be_visible()
+    ed.evaluate("window.stays = true")
     before = house.asked()
     further(ed, "And with one more?")
     expect(vera.locator("#follow-up-2")).to_contain_text("And with one more?")
@@ -197,7 +198,7 @@ def test_a_follow_up_goes_on_in_the_warm_repl_before_a_colleagues_eyes(house: Ho
         vera.locator("#answer-1 summary").click()
     expect(vera.locator("#answer-1 .answer-value")).to_contain_text("a bb")
     assert value(vera, "#answer-1 .answer-value", "born") == value(vera, "#answer .answer-value", "born")
-    assert vera.evaluate("window.stays")
+    assert vera.evaluate("window.stays") and ed.evaluate("window.stays"), "who asks stays on the page too"
 
 
 def test_a_follow_up_without_a_warm_repl_and_after_a_restart_comes_to_who_had_the_page_open(

@@ -65,6 +65,33 @@ def test_who_reads_the_answer_keeps_it_where_it_is(late: bool) -> None:
         page.wait_for_function(f"top => Math.abs(({TOP})('#answer-1-text') - top) <= 40", arg=before)
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_who_asks_further_sees_it_in_place(live: bool) -> None:
+    film = Further("answers/1", "follow-up")
+    box, headers = film.parts[film.path + "follow-up"]  # of the run under way again, as the answer to a question is
+    film.parts[film.path + "follow-up"] = box, headers | {"HX-Trigger-After-Swap": '{"asked-further": {}}'}
+    with opened(film, film.rested) as page:
+        page.wait_for_function("() => document.querySelector('#run').dataset.live === 'on'")
+        page.evaluate("window.stays = true")
+        page.fill("#follow-up-question", "And who was it not?")
+        if not live:  # nothing would come of itself
+            closes(page, LET_GO)
+            with page.expect_navigation():
+                page.keyboard.press("Control+Enter")
+            return
+        page.keyboard.press("Control+Enter")
+        expect(page.locator("#run-status")).to_be_focused()
+        expect(page.locator("#run-said")).to_have_text("Your question is asked")
+        expect(page.locator("#follow-up")).to_be_hidden()
+        deliver(page, film.between[:1])
+        expect(page.locator("#run-state")).to_have_text("Queued")
+        expect(page.locator("#follow-up-2")).to_be_in_viewport()
+        expect(page.locator("[data-follow]")).to_have_attribute("aria-pressed", "true")
+        deliver(page, film.between[1:])
+        assert page.evaluate(SEQ) == film.again and page.evaluate("window.stays")
+        expect(page.locator("#run-status")).to_be_focused()
+
+
 def test_what_somebody_writes_in_the_box_stays_there() -> None:
     film = Further("answers/1", "follow-up")
     with opened(film, film.rested) as page:
