@@ -12,6 +12,7 @@ import logging
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -390,11 +391,13 @@ class RunRecord:
                 self._over.append((*key, ("reply", "reasoning", "output")))
         if event.status in FAILURES:
             self._set_run(failed_calls=self.run.failed_calls + 1)
-        if call.parent_number is not None and (
-            parent_cell := self._cells.get((call.parent_number, call.parent_cell or 0))
-        ):
-            counted = "children_done" if event.status == Status.DONE else "children_failed"
-            self._set(parent_cell, **{counted: getattr(parent_cell, counted) + 1})
+        self._count_child(call)
+
+    def _count_child(self, call: Call) -> None:
+        """Count a call that has ended at the cell that asked for it."""
+        if call.parent_number is not None and (cell := self._cells.get((call.parent_number, call.parent_cell or 0))):
+            counted = "children_done" if call.status == Status.DONE else "children_failed"
+            self._set(cell, **{counted: getattr(cell, counted) + 1})
 
     def _run_finished(self, result: RunResult) -> None:
         answer = bounded_answer(result.answer, result.answer_name)  # first: it may not be kept
@@ -419,7 +422,9 @@ class RunRecord:
         if result.status in FAILURES:
             self._set_run(failed_calls=self.run.failed_calls + len(self._calls))
         for number in sorted(self._calls, reverse=True):
-            self._set(self._calls.pop(number), status=result.status, reason=clean(result.reason), finished_at=now)
+            call = self._calls.pop(number)
+            self._set(call, status=result.status, reason=clean(result.reason), finished_at=now)
+            self._count_child(call)
         for cell in self._cells.values():
             if cell.status in OPEN_CELLS:
                 self._set(cell, status=Cell.Status.STOPPED, ended_at=now)
@@ -659,16 +664,21 @@ def close_rows(run: Run, status: str, reason: str, token: str) -> bool:
     for call in calls:
         seq += 1
         Call.objects.filter(pk=call.pk).update(status=status, reason=reason, finished_at=now, seq=seq)
+    children = Counter((call.parent_number, call.parent_cell) for call in calls)
     cells = list(Cell.objects.filter(run=run, status__in=OPEN_CELLS).order_by("call_number", "number"))
     texts = left_over(run.pk) if cells else {}
     for cell in cells:
         seq += 1
-        half = {
+        fields: dict[str, Any] = {
             what: clean(texts[cell.call_number, cell.number, what])
             for what in ("reply", "reasoning", "output")
             if (cell.call_number, cell.number, what) in texts
         }
-        Cell.objects.filter(pk=cell.pk).update(status=Cell.Status.STOPPED, ended_at=now, seq=seq, **half)
+        if count := children[cell.call_number, cell.number]:
+            fields["children_failed"] = cell.children_failed + count
+        Cell.objects.filter(pk=cell.pk).update(status=Cell.Status.STOPPED, ended_at=now, seq=seq, **fields)
+    if (follow_up := run.newest_follow_up()) is not None:
+        FollowUp.objects.filter(pk=follow_up.pk).update(seconds=follow_up.seconds + worked)
     finished = timezone.now()
     taken = (
         Run.objects.filter(pk=run.pk, lease_token=token)

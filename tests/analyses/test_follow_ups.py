@@ -12,7 +12,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from analyses import actions, deletion
+from analyses import actions, deletion, recorder
 from analyses.follow_ups import ask_follow_up, refusal
 from analyses.ingest import loose
 from analyses.leases import claim, lease_of
@@ -263,6 +263,20 @@ def test_a_run_whose_worker_died_too_often_can_be_asked_further(db: None) -> Non
     ask_follow_up(run, None, "And?", wake=False)
     went_on = claim(run.pk, "mine", {})
     assert went_on is not None and went_on.failed_calls == 1
+
+
+def test_a_follow_up_whose_worker_is_gone_keeps_the_time_that_it_took(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(shape="done", endpoint="offline")
+    before = run.seconds
+    ask_follow_up(run, None, "And?", wake=False)
+    taken = claim(run.pk, "gone", {})
+    assert taken is not None
+    monkeypatch.setattr(recorder, "seconds_uncounted", lambda run: 40.0)
+    assert close_rows(taken, "failed", "Its worker died.", "gone")
+    run.refresh_from_db()
+    assert (run.seconds - before, run.follow_up_set.get().seconds) == (pytest.approx(40), 40)
 
 
 def test_what_cannot_be_asked_further_says_why(db: None) -> None:

@@ -347,6 +347,27 @@ def test_a_dead_workers_rows_are_closed_and_kept(run: Run) -> None:
     assert sorted([call.seq, cell.seq, run.seq]) == [3, 4, 5]
 
 
+@pytest.mark.parametrize("end", ["told", "left open", "worker gone"])
+async def test_stopped_rows_are_the_same_whoever_ends_them(record: RunRecord, run: Run, end: str) -> None:
+    for event in [queued(1), turn(1, 1), replied(1, 1), *(queued(n, 1, 1, 1) for n in (2, 3, 4)), turn(2, 1)]:
+        record(event)
+    for event in [events.CellWaiting(1, 1, True, time.time()), finished(4)]:
+        record(event)
+    await record.commit()
+    if end == "worker gone":
+        here, _, _ = await rows(run)
+        assert await sync_to_async(close_rows)(here, Status.STOPPED, "Stopped.", "mine")
+    else:
+        for number in (3, 2, 1) if end == "told" else ():
+            record(finished(number, "stopped"))
+        await record.finish(result(status="stopped"))
+    row, calls, cells = await rows(run)
+    assert (row.status, row.failed_calls) == ("stopped", 0)
+    assert [call.status for call in calls] == ["stopped", "stopped", "stopped", "done"]
+    assert [cell.status for cell in cells] == ["stopped", "stopped"]
+    assert (cells[0].children_total, cells[0].children_done, cells[0].children_failed) == (3, 1, 2)
+
+
 def test_json_as_written_is_not_asked_by_key(run: Run) -> None:
     """PostgreSQL could not; so SQLite does not either."""
     with pytest.raises(FieldError):
