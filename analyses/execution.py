@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -41,25 +43,51 @@ NO_ROOM = (
     "It was paused because there is no room left for the database. Everything so far is there; when there is room again, "
     "let it go on."
 )
+UNUSED_CLIENTS = 8  # of which a process keeps the connections, for the next run
+
+
+@dataclass(eq=False)
+class _Shared:
+    client: Model
+    runs: int = 0  # at work with it
 
 
 class Clients:
-    """Model clients, shared by all runs of this process that use the same endpoint."""
+    """Model clients, shared by all runs of this process that use the same endpoint. Of one event loop."""
 
     def __init__(self) -> None:
-        self._clients: list[Model] = []
+        self._shared: list[_Shared] = []  # the longest unused first
 
-    def of(self, endpoint: Endpoint) -> Model:
-        for client in self._clients:
-            if client.endpoint == endpoint:
-                return client
-        self._clients.append(self._make(endpoint))
-        return self._clients[-1]
+    @asynccontextmanager
+    async def of(self, endpoint: Endpoint) -> AsyncIterator[Model]:
+        """The client for it, which stays open while the run is at work.
+
+        It holds a key and connections: those of settings that have changed since do not gather.
+        """
+        one = next((one for one in self._shared if one.client.endpoint == endpoint), None)
+        if one is None:
+            self._shared.append(one := _Shared(self._make(endpoint)))
+        one.runs += 1
+        try:
+            yield one.client
+        finally:
+            one.runs -= 1
+            if one in self._shared:  # else all are closed
+                self._shared.remove(one)
+                self._shared.append(one)
+            await self._close([one for one in self._shared if not one.runs][:-UNUSED_CLIENTS])
 
     async def close(self) -> None:
-        for client in self._clients:
-            await client.close()
-        self._clients.clear()
+        await self._close(list(self._shared))
+
+    async def _close(self, some: list[_Shared]) -> None:
+        for one in some:
+            self._shared.remove(one)
+        for one in some:
+            try:
+                await one.client.close()
+            except Exception:  # no run's fault
+                log.exception("a model client did not close")
 
     def _make(self, endpoint: Endpoint) -> Model:
         if endpoint.offline:
@@ -211,17 +239,18 @@ async def _solve(
         )
         if warm is not None and (not follow_ups or warm.turn != follow_ups[-1].after_cell):
             warm = None  # more has been done since, elsewhere
-        return await solve(
-            spec,
-            context=context,
-            pool=pool,
-            client=clients.of(chosen),
-            emit=record,
-            control=control,
-            record=recording,
-            warm=warm,
-            keep_warm=keep_warm,
-        )
+        async with clients.of(chosen) as client:
+            return await solve(
+                spec,
+                context=context,
+                pool=pool,
+                client=client,
+                emit=record,
+                control=control,
+                record=recording,
+                warm=warm,
+                keep_warm=keep_warm,
+            )
     except (LeaseLost, Released, Unkept, SandboxUnavailable, DatabaseError):
         raise
     except (endpoints.UnknownEndpoint, ingest.ContextMissing, AddressRefused) as error:
