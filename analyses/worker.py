@@ -87,6 +87,7 @@ class Worker:
         self._warmth = Warmth()
         self._tidier: threading.Thread | None = None
         self._watch = Watch()
+        self._probed = threading.Event()  # the first self-test of the sandbox is over, however it ended
         self._probing: concurrent.futures.Future[None] | None = None
         self._next_probe = 0.0
         self._next_word = 0.0  # when to say again that this worker lives
@@ -235,14 +236,15 @@ class Worker:
     def _keep(self) -> None:
         """Look at leases and stop requests often, sweep now and then; a database that is away is tried again."""
         if self._serving:
-            self._probe()
+            # Beside: a message may bring a run before it is over, and that run's lease is kept.
+            threading.Thread(target=self._first_probe, name="rlmweb-probe", daemon=True).start()
         next_sweep = 0.0
         while not self._closing.wait(LOOK_SECONDS):
             now = time.monotonic()
             try:
                 self._look()
                 self._look_at_warm()
-                if self._serving and now >= next_sweep:
+                if self._probed.is_set() and now >= next_sweep:
                     next_sweep = now + sweep_seconds()
                     self._sweep()
             except DatabaseError as error:
@@ -252,12 +254,18 @@ class Worker:
                 log.exception("the keeper failed, trying again")
             else:
                 outage.DATABASE.over()
-            if self._serving:
+            if self._probed.is_set():
                 self._probe_again(now)
-            self._say_alive(now)
+                self._say_alive(now)
         if self._serving:
             self._tell_redis(lambda client, key: client.delete(key))
         connection.close()
+
+    def _first_probe(self) -> None:
+        try:
+            self._probe()
+        finally:
+            self._probed.set()
 
     def _probe(self) -> None:
         """Start a first jail: its self-test says whether runs can be served here at all."""
@@ -408,7 +416,7 @@ class Worker:
 
     def _say_alive(self, now: float) -> None:
         """Tell /healthz, through Redis, that this worker lives and what its sandbox is like."""
-        if self._serving and now >= self._next_word:
+        if now >= self._next_word:
             self._next_word = now + WORKER_EXPIRES / 3
             word = json.dumps({"sandbox": self.sandbox, "reads_files": self.reads_files, "runs": len(self._held)})
             self._tell_redis(lambda client, key: client.set(key, word, ex=WORKER_EXPIRES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import threading
 import time
@@ -211,6 +212,30 @@ def test_a_run_that_cannot_be_claimed_keeps_no_other_waiting(
     runs = {make_run().pk, make_run().pk}
     worker._sweep()
     assert set(asked) == runs
+
+
+def test_a_run_taken_while_the_sandbox_is_probed_keeps_its_lease(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, transactional_db: None
+) -> None:
+    settings.LEASE_SECONDS = 1
+    over = threading.Event()
+
+    async def execute(*_: Any, **__: Any) -> None:
+        while not over.is_set():
+            await asyncio.sleep(0.05)
+
+    monkeypatch.setattr("analyses.worker.execute", execute)
+    monkeypatch.setattr(Worker, "_probe", lambda self: over.wait(60))
+    run = make_run()
+    one = Worker()
+    one.start()
+    try:
+        assert one.take(run.pk) is not None
+        first = Run.objects.get(pk=run.pk).lease_expires_at
+        wait_for(lambda: Run.objects.get(pk=run.pk).lease_expires_at != first, 30)
+    finally:
+        over.set()
+        one.close()
 
 
 def test_an_endpoint_that_is_gone_is_said(worker: Worker, transactional_db: None) -> None:
