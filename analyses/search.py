@@ -16,6 +16,7 @@ import re
 import sqlite3
 import tempfile
 import threading
+import time
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ AT_ONCE = 16 << 20  # bytes of text that a request indexes itself; more is done 
 BEFORE, AFTER = 40, 160  # characters shown around what was found: a phone shows two lines
 QUERY_MOST = 200
 FORM = "2"  # of the index: another number, and all are built again
+NAME = re.compile(r"[0-9a-f]{64}-([0-9]{1,18})\.[0-9]+\.sqlite")  # of a version's index
+SWEEP_EVERY = 3_600.0  # seconds
 # Thai, Lao, Burmese, Khmer, Tai, Chinese, Japanese, Korean: no space tells where a word ends.
 RUN = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u2e80-\u2fdf\u3005-\u3007\u3031-\u3035"
@@ -106,6 +109,7 @@ def documents_with(version: CorpusVersion, query: str) -> list[int] | None:
 
 def _ready(version: CorpusVersion) -> Path | None:
     """Where the index lies; made at once where the text is short, else beside the request, and None meanwhile."""
+    sweep()
     place = _place(version)
     if not place.exists():
         if version.bytes > AT_ONCE:
@@ -326,3 +330,26 @@ def forget(text: str) -> None:
     """Delete the index of a text that is gone."""
     for place in (Path(settings.DATA_DIR) / "search" / text[:2]).glob(f"{text}-*"):
         place.unlink(missing_ok=True)
+
+
+_swept = float("-inf")  # monotonic
+
+
+def sweep() -> None:
+    """Now and then: indexes go whose corpus is gone, here too where it was deleted on another host."""
+    global _swept
+    now = time.monotonic()
+    if now - _swept < SWEEP_EVERY:
+        return
+    _swept = now
+    places: dict[int, list[Path]] = {}
+    for place in (Path(settings.DATA_DIR) / "search").glob("??/*.sqlite"):
+        if found := NAME.fullmatch(place.name):
+            places.setdefault(int(found[1]), []).append(place)
+    numbers = list(places)
+    for start in range(0, len(numbers), 500):
+        some = numbers[start : start + 500]
+        kept = set(CorpusVersion.objects.filter(pk__in=some).values_list("pk", flat=True))
+        for number in set(some) - kept:
+            for place in places[number]:
+                place.unlink(missing_ok=True)

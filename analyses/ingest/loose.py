@@ -74,6 +74,7 @@ _resting = Still()
 
 def sweep(*, grace: float = GRACE, most: int = 200) -> int:
     """Delete loose blobs whose time has come, as this process has seen it pass; return how many."""
+    search.sweep()
     over = ExpressionWrapper(Q(since__lt=Now() - datetime.timedelta(seconds=grace)), output_field=models.BooleanField())
     noted = LooseBlob.objects.annotate(over=over).order_by("pk").values_list("pk", "sha", "over")[:NOTED_MOST]
     # As with leases: dates by some clock only shorten the wait.

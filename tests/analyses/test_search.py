@@ -156,6 +156,18 @@ def test_index_goes_with_its_text(cast: Cast, settings: Any) -> None:
     assert not list((Path(settings.DATA_DIR) / "search").rglob("*.sqlite"))
 
 
+def test_indexes_of_corpora_deleted_on_another_host_go(
+    cast: Cast, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, kept = version(cast, "The lamp went dark."), version(cast, "The lamp was lit.")
+    for made in (gone, kept):
+        search.build(made)
+    changes.delete(gone.corpus)  # the blob, and an index beside it, go there
+    monkeypatch.setattr(search, "_swept", float("-inf"))
+    assert search.search(kept, "lamp").total == 1
+    assert list((Path(settings.DATA_DIR) / "search").rglob("*.sqlite")) == [search._place(kept)]
+
+
 def test_search_over_megabytes_is_quick(cast: Cast) -> None:
     made = version(cast, *(f"{number} " + LONG * 30 + f"needle{number % 3}\n" for number in range(25)))
     search.build(made)
