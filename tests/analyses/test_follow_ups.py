@@ -19,6 +19,7 @@ from analyses.leases import claim, lease_of
 from analyses.models import Call, Cell, EarlierAnswer, FollowUp, Run
 from analyses.recorder import close_rows
 from analyses.texts import answer_of
+from analyses.warmth import Warmth
 from analyses.worker import Worker
 from tests.analyses.test_resume import cut, endpoint_of
 from tests.factories import make_run, make_user, make_workspace
@@ -29,6 +30,7 @@ from tests.scripted.fixture import Scripted
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
 Workers = Callable[..., Worker]
+LOOK = Warmth.look
 
 
 @pytest.fixture
@@ -37,6 +39,7 @@ def workers(transactional_db: None, settings: Any, monkeypatch: pytest.MonkeyPat
     settings.SANDBOX_SPARE = 0
     monkeypatch.setattr(Worker, "_sweep", lambda self: None)
     monkeypatch.setattr(Worker, "_probe", lambda self: None)
+    monkeypatch.setattr(Warmth, "look", lambda self: ([], LOOK(self)[1]))
     made: list[Worker] = []
 
     def start() -> Worker:
@@ -147,6 +150,7 @@ def test_a_worker_takes_a_follow_up_to_the_repl_that_it_keeps(
 ) -> None:
     server, worker = scripted(FAMILY), workers()
     monkeypatch.setattr("analyses.endpoints.get", lambda *_, **__: endpoint_of(server))
+    monkeypatch.setattr(Warmth, "look", LOOK)
     run = execute(worker, first_question(server), server)
     until(lambda: run.pk in worker._warmth)
     run.refresh_from_db()
