@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from django.db import Error as DatabaseError
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Coalesce, Greatest, Now
@@ -15,6 +17,7 @@ from django.utils import timezone
 
 from analyses.deletion import UnderWay, delete_run
 from analyses.models import ENDED, Run
+from analyses.recorder import REFUSALS
 from analyses.trajectory.archive import CannotArchive, archive, restore
 from analyses.trajectory.limits import LogRefused
 from workspaces.audit import Did, record
@@ -23,6 +26,7 @@ from workspaces.models import Workspace
 log = logging.getLogger(__name__)
 
 SWEEP_MOST = 20.0  # seconds of one sweep; what is left waits for the next
+LEFT_ALONE = 300.0  # seconds for which a run is left alone with which something went wrong
 AGAIN_AFTER = timedelta(days=1)  # what could not be archived is tried again
 
 
@@ -46,15 +50,32 @@ def sweep() -> None:
     """Bring back what was asked for, then archive or delete what is due, for a bounded time."""
     until = time.monotonic() + SWEEP_MOST
     for run in Run.objects.exclude(restore_asked_at=None).exclude(archive="").order_by("restore_asked_at"):
-        bring_back(run)
-    for run in Run.objects.exclude(archive_asked_at=None).filter(archive=""):
-        pack(run)
+        _alone(bring_back, run.pk, run)
+    for run in Run.objects.exclude(archive_asked_at=None).filter(archive="").order_by("archive_asked_at"):
+        _alone(pack, run.pk, run)
     for workspace in Workspace.objects.filter(delete_at=None).exclude(runs_then=Workspace.RunsThen.KEEP):
         # All at once: on SQLite nothing can be written after a query that is half read, where others have written meanwhile.
         for pk in list(due(workspace).values_list("pk", flat=True)):
-            _settle(workspace.pk, pk)
+            _alone(_settle, pk, workspace.pk, pk)
             if time.monotonic() > until:
                 return
+
+
+_left_alone: dict[int, float] = {}  # runs with which something went wrong here, and until when (monotonic)
+
+
+def _alone(do: Callable[..., Any], pk: int, *given: Any) -> None:
+    """What goes wrong with one run keeps no other waiting, and is not tried again at each look."""
+    if _left_alone.get(pk, 0.0) > time.monotonic():
+        return
+    _left_alone.pop(pk, None)
+    try:
+        do(*given)
+    except Exception as error:
+        _left_alone[pk] = time.monotonic() + LEFT_ALONE
+        if isinstance(error, DatabaseError):
+            raise  # it may be away: the next look begins with the others
+        log.exception("run %s: what is due by its age, or was asked for, waits", pk)
 
 
 def _settle(workspace_id: int, pk: int) -> None:
@@ -78,8 +99,11 @@ def pack(run: Run) -> bool:
     """Archive a run; where that fails it stays as it is."""
     try:
         archive(run)
-    except (CannotArchive, OSError) as error:
-        log.warning("run %s could not be archived, it stays as it is: %s", run.pk, error)
+    except Exception as error:
+        if isinstance(error, DatabaseError) and not isinstance(error, REFUSALS):
+            raise  # it is busy or away: as soon as it is back
+        expected = isinstance(error, CannotArchive | OSError)
+        log.warning("run %s could not be archived, it stays as it is: %s", run.pk, error, exc_info=not expected)
         Run.objects.filter(pk=run.pk, archive="").update(archive_asked_at=None, archive_tried_at=timezone.now())
         return False
     return True
@@ -89,6 +113,9 @@ def bring_back(run: Run) -> None:
     """Make an archived run's rows again; where that fails, its page says so and the archive stays."""
     try:
         restore(run)
-    except (LogRefused, OSError) as error:
-        log.error("run %s could not be brought back from its archive: %s", run.pk, error)
+    except Exception as error:
+        if isinstance(error, DatabaseError) and not isinstance(error, REFUSALS):
+            raise
+        expected = isinstance(error, LogRefused | OSError)
+        log.error("run %s could not be brought back from its archive: %s", run.pk, error, exc_info=not expected)
         Run.objects.filter(pk=run.pk).update(restore_asked_at=None, archive_tried_at=timezone.now())

@@ -52,9 +52,12 @@ def archive(run: Run) -> None:
                 if (len(draft.calls), draft.cells) != counts or draft.cut:
                     raise CannotArchive("What was packed does not read back whole.")
         _exchange(run, sha, size)
-    except (CannotArchive, LogRefused) as refusal:
+    except LogRefused as refusal:
         loose.let_go([sha])
         raise CannotArchive(str(refusal)) from None
+    except Exception:
+        loose.let_go([sha])
+        raise
 
 
 @transaction.atomic

@@ -8,13 +8,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from analyses import blobs, follow_ups, forks, retention
@@ -35,6 +36,11 @@ DAY = timedelta(days=1)
 @pytest.fixture
 def cast() -> Cast:
     return make_cast()
+
+
+@pytest.fixture(autouse=True)
+def none_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "_left_alone", {})
 
 
 def export(run: Run) -> bytes:
@@ -171,6 +177,47 @@ def test_damaged_archive_is_said_and_kept(cast: Cast, damage: Callable[[bytes], 
     assert run.archived and not run.restore_asked_at
     page = cast.client(cast.ed).get(run.get_absolute_url()).content.decode()
     assert "could not be brought back just now" in page
+
+
+@pytest.mark.parametrize("done", ["archive", "restore", "delete"])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a bug"), OperationalError("too many variables")], ids=["bug", "database"]
+)
+def test_what_goes_wrong_with_one_run_keeps_no_other_waiting(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch, done: str, error: Exception
+) -> None:
+    first, second = aged(cast.workspace, 3), aged(cast.workspace, 2)
+    if done == "delete":
+        Workspace.objects.filter(pk=cast.workspace.pk).update(runs_then="delete", runs_days=1)
+    for run, when in ((first, 2), (second, 1)):
+        if done == "restore":
+            archive.archive(run)
+        if done != "delete":
+            at = timezone.now() - when * timedelta(minutes=1)
+            Run.objects.filter(pk=run.pk).update(**{f"{done}_asked_at": at})
+    name = {"archive": "archive", "restore": "restore", "delete": "delete_run"}[done]
+    real, tried = getattr(retention, name), []
+
+    def fails(run: Run) -> None:
+        tried.append(run.pk)
+        if run.pk == first.pk:
+            raise error
+        real(run)
+
+    monkeypatch.setattr(retention, name, fails)
+    for _ in range(3):
+        with suppress(OperationalError):  # whoever sweeps says so; it may be the database that is away
+            retention.sweep()
+    assert tried == [first.pk, second.pk]
+    first.refresh_from_db()
+    if done == "delete":
+        assert not Run.objects.filter(pk=second.pk).exists()
+        return
+    second.refresh_from_db()
+    assert (first.archived, second.archived) == ((False, True) if done == "archive" else (True, False))
+    # A person is told at once; where it is the database, it is done when that is back.
+    waits = getattr(first, f"{done}_asked_at") is not None
+    assert waits == isinstance(error, OperationalError)
 
 
 @pytest.mark.parametrize(("then", "left", "packed"), [("keep", 4, 0), ("archive", 4, 1), ("delete", 3, 0)])
