@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import os
 import re
@@ -24,6 +25,16 @@ NAME = re.compile(r"[0-9a-f]{64}")
 YOUNG = 30.0  # seconds since it was written, for which a blob in an object store needs not be written again
 SENT_MOST = 4_096  # of which this process remembers that
 CACHED = 86_400.0  # seconds for which a copy of one stays here with nobody using it
+
+
+def no_room(error: Exception) -> bool:
+    """Whether what went wrong is that there is no room left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def of_store(error: Exception) -> bool:
+    """Whether it went wrong where blobs are kept. An object store has errors of its own."""
+    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("botocore", "boto3", "s3transfer")
 
 
 class BlobMissing(FileNotFoundError):

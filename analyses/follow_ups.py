@@ -132,6 +132,6 @@ def _queue(run: Run, number: int) -> None:
     )
     Run.objects.filter(pk=run.pk).update(
         status=Status.QUEUED, reason="", finished_at=None, stop_requested_at=None, pause_requested_at=None,
-        resumed_at=now, attempts=0, follow_ups=number - 1, warm_until=held, seq=run.seq + 3, **NO_ANSWER,
+        archive_refused="", resumed_at=now, attempts=0, follow_ups=number - 1, warm_until=held, seq=run.seq + 3, **NO_ANSWER,
     )  # fmt: skip
     run.refresh_from_db()

@@ -320,6 +320,7 @@ class Run(Answered):
     archive_bytes = models.PositiveBigIntegerField(default=0)
     archived_at = models.DateTimeField(null=True)
     archive_tried_at = models.DateTimeField(null=True)  # … in vain: it stays as it is, and is tried again later
+    archive_refused = models.TextField(blank=True)  # what a person who had asked for it is told: why, and what to do
     archive_asked_at = models.DateTimeField(null=True)
     restore_asked_at = models.DateTimeField(null=True)
     restored_at = models.DateTimeField(null=True)  # its age counts from here

@@ -15,6 +15,7 @@ from django.db.models import Q
 from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils import timezone
 
+from analyses import blobs
 from analyses.deletion import UnderWay, delete_run
 from analyses.models import ENDED, Run
 from analyses.recorder import REFUSALS
@@ -102,11 +103,28 @@ def pack(run: Run) -> bool:
     except Exception as error:
         if isinstance(error, DatabaseError) and not isinstance(error, REFUSALS):
             raise  # it is busy or away: as soon as it is back
-        expected = isinstance(error, CannotArchive | OSError)
+        expected = isinstance(error, CannotArchive) or blobs.of_store(error)
         log.warning("run %s could not be archived, it stays as it is: %s", run.pk, error, exc_info=not expected)
-        Run.objects.filter(pk=run.pk, archive="").update(archive_asked_at=None, archive_tried_at=timezone.now())
+        here = Run.objects.filter(pk=run.pk, archive="")
+        here.exclude(archive_asked_at=None).update(archive_refused=_told(error))
+        here.update(archive_asked_at=None, archive_tried_at=timezone.now())
         return False
     return True
+
+
+def _told(error: Exception) -> str:
+    """For whoever asked for the archive."""
+    why, then = "something went wrong; the worker’s log says more", "archive it again later"
+    if isinstance(error, CannotArchive):
+        return f"It was not archived. {error} Nothing of it is lost, and it can be archived again."
+    if blobs.no_room(error):
+        why, then = "there is no room left where archives are kept", "when there is room again, archive it once more"
+    elif blobs.of_store(error):
+        why, then = (
+            "the store cannot be written to where archives are kept",
+            "when that works again, archive it once more",
+        )
+    return f"It was not archived because {why}. Everything in it is still here; {then}."
 
 
 def bring_back(run: Run) -> None:
@@ -116,6 +134,6 @@ def bring_back(run: Run) -> None:
     except Exception as error:
         if isinstance(error, DatabaseError) and not isinstance(error, REFUSALS):
             raise
-        expected = isinstance(error, LogRefused | OSError)
+        expected = isinstance(error, LogRefused) or blobs.of_store(error)
         log.error("run %s could not be brought back from its archive: %s", run.pk, error, exc_info=not expected)
         Run.objects.filter(pk=run.pk).update(restore_asked_at=None, archive_tried_at=timezone.now())

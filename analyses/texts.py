@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -65,7 +64,7 @@ def _put(data: bytes) -> str:
         return blobs.put(data)
     except Exception as error:  # an object store has errors of its own
         log.error("%d bytes could not be kept: %r", len(data), error)
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = blobs.no_room(error)
         why = "there is no room left" if full else "the store cannot be written to"
         raise Unkept(
             f"It was paused because {why} where long texts are kept. Everything so far is there; "

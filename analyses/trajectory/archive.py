@@ -66,7 +66,13 @@ def _exchange(run: Run, sha: str, size: int) -> None:
     now = timezone.now()
     same = Run.objects.filter(pk=run.pk, seq=run.seq, status=run.status, archive="", lease_token=run.lease_token)
     if not same.update(
-        archive=sha, archive_bytes=size, archived_at=now, archive_asked_at=None, restore_asked_at=None, seq=F("seq") + 1
+        archive=sha,
+        archive_bytes=size,
+        archived_at=now,
+        archive_asked_at=None,
+        archive_refused="",
+        restore_asked_at=None,
+        seq=F("seq") + 1,
     ):
         raise CannotArchive("The run changed while it was packed.")
     if fork := Run.objects.filter(forked_from=run).exclude(status__in=ENDED).first():

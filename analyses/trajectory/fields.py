@@ -72,7 +72,7 @@ LEFT_OUT: dict[type[models.Model], dict[str, str]] = {
         "imported_file": "of this instance", "imported_at": "of this instance",
         "forked_from": "of this database; the field fork names it",
         "kept": "of this workspace", "archive": "this file", "archive_bytes": "this file", "archived_at": "of this instance",
-        "archive_asked_at": "of this instance", "archive_tried_at": "of this instance",
+        "archive_asked_at": "of this instance", "archive_tried_at": "of this instance", "archive_refused": "of this instance",
         "restore_asked_at": "of this instance", "restored_at": "of this instance",
     },
     Call: {

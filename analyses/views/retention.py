@@ -118,7 +118,7 @@ def run_keep(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
 def run_archive(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
     run = _run(request, workspace, key)
     asked = Run.objects.filter(pk=run.pk, status__in=ENDED, archive="", calls__gt=0)
-    if asked.update(archive_asked_at=timezone.now()):
+    if asked.update(archive_asked_at=timezone.now(), archive_refused=""):
         record(request, Did.ARCHIVED_RUN, workspace=run.workspace, target=run.question, run=run.number)
         wake_tidier()
         messages.success(request, f"Run {run.number} is being archived: a worker packs it in a moment.")

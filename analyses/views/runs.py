@@ -40,6 +40,9 @@ def run_detail(request: HttpRequest, workspace: str, key: str) -> HttpResponse:
 def _page(request: HttpRequest, member: Member, run: Run, **box: str) -> HttpResponse:
     if request.htmx.target == "archived":  # type: ignore[attr-defined]  # asks whether the archive is back
         return HttpResponseClientRefresh() if not (run.archived and run.restore_asked_at) else HttpResponse(status=204)
+    if request.htmx.target == "archiving":  # type: ignore[attr-defined]  # asks what became of it
+        pending = run.archive_asked_at is not None and not run.archived
+        return HttpResponse(status=204) if pending else render(request, "analyses/_archiving.html", {"run": run})
     may_share = may(member, May.SHARE)
     context = run_page_context(run, request.GET) | {
         "nav": "runs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -12,6 +13,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.core.management import call_command
@@ -331,6 +333,55 @@ def test_archived_page_shows_the_answer_and_how_to_get_the_rest(cast: Cast) -> N
     assert 'id="tree"' in client.get(address).content.decode()
     did = list(AuditEntry.objects.filter(workspace=cast.workspace).values_list("action", flat=True))
     assert "archived a run" in did and "brought a run back from its archive" in did
+
+
+class ClientError(Exception):
+    """As an object store has them."""
+
+    __module__ = "botocore.exceptions"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "there is no room left where archives are kept"),
+        (ConnectionError("away"), "the store cannot be written to where archives are kept"),
+        (ClientError("503"), "the store cannot be written to where archives are kept"),
+        (KeyError("a bug"), "something went wrong; the worker’s log says more"),
+        (CannotArchive("The run changed while it was packed."), "The run changed while it was packed. Nothing of it is lost"),
+    ],
+    ids=["full", "away", "object store away", "bug", "changed"],
+)  # fmt: skip
+def test_archive_that_was_asked_for_and_failed_is_said(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    run = aged(cast.workspace, 1)
+    client, address = cast.client(cast.ed), run.get_absolute_url()
+    asks = {"HTTP_HX_REQUEST": "true", "HTTP_HX_TARGET": "archiving"}
+    client.post(address + "archive")
+    assert "It is being archived" in client.get(address).content.decode()
+    assert client.get(address, **asks).status_code == 204
+    with monkeypatch.context() as broken:
+        broken.setattr(blobs, "put_file", Mock(side_effect=error))
+        retention.sweep()
+        retention.sweep()
+    for told in (client.get(address).content.decode(), client.get(address, **asks).content.decode()):
+        assert "It was not archived" in told and says in told
+    assert "It was not archived" not in cast.client(cast.vera).get(address).content.decode()
+    client.post(address + "archive")
+    retention.sweep()
+    assert client.get(address, **asks).content.strip() == b""
+    page = client.get(address).content.decode()
+    assert "Calls and cells are archived" in page and "It was not archived" not in page
+
+
+def test_archive_by_age_that_failed_is_tried_again_without_a_word(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    Workspace.objects.filter(pk=cast.workspace.pk).update(runs_then="archive", runs_days=1)
+    run = aged(cast.workspace, 2)
+    monkeypatch.setattr(blobs, "put_file", Mock(side_effect=ConnectionError("away")))
+    retention.sweep()
+    run.refresh_from_db()
+    assert run.archive_tried_at and not run.archive_refused
 
 
 def test_setting_that_would_take_runs_at_once_is_asked_about_first(cast: Cast) -> None:
