@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -38,7 +37,11 @@ def group(run_id: int) -> str:
 
 def tell(run_id: int) -> None:
     """Once what is being done stands: wake who watches. For whoever has no LiveRun."""
-    transaction.on_commit(partial(_tell, run_id), robust=True)
+
+    def advanced() -> None:  # has a name, which Django says where it fails
+        _tell(run_id)
+
+    transaction.on_commit(advanced, robust=True)
 
 
 def _tell(run_id: int) -> None:

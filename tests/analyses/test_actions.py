@@ -65,3 +65,16 @@ def test_a_queued_run_is_stopped_at_once_and_one_under_way_is_asked_to() -> None
         run.refresh_from_db()
     assert queued.status == "stopped" and queued.seq == 1
     assert running.status == "running" and running.stop_requested_at
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_done_stands_where_nobody_can_be_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(run_id: int) -> None:
+        raise RuntimeError("an event loop is at work on this thread")
+
+    monkeypatch.setattr("analyses.live._tell", fails)
+    run = make_run(make_workspace())
+    Run.objects.filter(pk=run.pk).update(status="paused")
+    actions.resume_run(run)
+    run.refresh_from_db()
+    assert run.status == "queued"

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,21 @@ KINDS = (
 PATIENCE = 240.0  # seconds for a run to come to its end
 LINES = 60  # of warnings and worse that a fault may bring
 STOP_SECONDS = 2.0
+
+
+def apart(function: Callable[..., Any], *given: Any) -> None:
+    """Do something on a thread, as a view does it: on this one Playwright has an event loop at work."""
+
+    def work() -> None:
+        from django.db import connection
+
+        try:
+            function(*given)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(work).result()
 
 
 class Lane:
@@ -335,7 +351,7 @@ class Lane:
             if rested:
                 assert "no room left" in run.reason, run.reason
         if rested:
-            actions.resume_run(run)
+            apart(actions.resume_run, run)
         return {"rested": rested}
 
     @contextlib.contextmanager
@@ -395,7 +411,7 @@ class Lane:
         holder = self.holder(run)
         jails = {pid for pid in self.house.jails() if pid in descendants(holder.pid)}
         began = time.monotonic()
-        actions.stop_run(run)
+        apart(actions.stop_run, run)
         wait(lambda: self.server.stats()["in_flight"] == 0, 60, "no request under way")
         streams = time.monotonic() - began
         wait(lambda: len(jails & self.house.jails()) <= len(jails) - 1, 60, "the run's jail being gone")
