@@ -75,8 +75,7 @@ class Painter:
         now; code and replies that they hold already are left out.
         """
         tree = Tree(self.outline, texts)
-        if self.run.follow_ups:
-            tree.follow_ups = list(self.run.follow_up_set.filter(born__lte=self.seq))
+        tree.add_follow_ups(self.run)
         changes = _Changes(tree, start, "")
         leaves = changes.leaves(self.sent if following else None)
         leaves += self._summaries(tree, self.crowds("") if crowds is None else crowds, start)

@@ -12,7 +12,7 @@ from typing import Any
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
-from analyses.models import Call, Cell, FollowUp
+from analyses.models import FAILURES, Call, Cell, FollowUp, Run
 from analyses.outline import BLOCK, CROWD, MOST, Crowd, Entry, Outline, standouts
 from analyses.texts import clean
 from analyses.worked import rested
@@ -511,7 +511,7 @@ def strip(entries: list[Entry]) -> list[Mark]:
 
 
 def _state(status: str) -> str:
-    if status in ("failed", "limit"):
+    if status in FAILURES:
         return "failed"
     return status if status in ("done", "queued", "stopped") else "running"
 
@@ -539,6 +539,11 @@ class Tree:
     def rested(self) -> float:
         """Seconds that the root rested, between answers and the questions that followed."""
         return rested(self.outline.calls[1], self.follow_ups)
+
+    def add_follow_ups(self, run: Run) -> None:
+        """What had been asked further where the outline stands."""
+        if run.follow_ups:
+            self.follow_ups = list(run.follow_up_set.filter(born__lte=self.outline.seq))
 
     def most_of(self, call: int, cell: int) -> dict[int, dict[str, str]]:
         if (call, cell) not in self._most:

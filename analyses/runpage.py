@@ -238,7 +238,7 @@ def run_page_context(run: Run, query: Mapping[str, str] | None = None) -> dict[s
     outline = Outline.of(run)
     texts: Texts = {} if run.ended else async_to_sync(live.read)(run.pk)
     tree = Tree(outline, texts)
-    tree.follow_ups = list(run.follow_up_set.filter(born__lte=run.seq)) if run.follow_ups else []
+    tree.add_follow_ups(run)
     scopes = _asked(tree, query.get("open", ""), query.get("list", ""), query.get("at", ""))
     fill(tree)
     root = tree.calls.get(1)
@@ -314,7 +314,7 @@ def part(run: Run, call: int, texts: Texts, wanted: int = 0) -> CallNode | None:
     if call not in outline.calls:
         return None
     tree = Tree(outline, texts, whole=())  # the bodies of its children are fetched in their turn
-    tree.follow_ups = list(run.follow_up_set.filter(born__lte=run.seq)) if run.follow_ups else []
+    tree.add_follow_ups(run)
     tree.wanted = {call: {wanted}} if wanted else {}
     tree.add_calls([call])
     tree.add_bodies([call])

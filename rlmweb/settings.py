@@ -192,7 +192,7 @@ MFA_ADAPTER = "workspaces.mfa.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = "rlmweb"
-MFA_TOTP_TOLERANCE = 1  # half-minutes by which a phone's clock, or whoever types, may be late (RFC 6238, 5.2)
+MFA_TOTP_TOLERANCE = 1  # half-minutes by which a phone's clock may be wrong, or whoever types late (RFC 6238, 5.2)
 EMAIL_URL = env.url("EMAIL_URL", schemes=("smtp", "smtps"))
 # Without a mail server nobody is told to wait for a mail.
 ACCOUNT_EMAIL_VERIFICATION = env.choice(

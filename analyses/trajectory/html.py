@@ -37,7 +37,7 @@ def export(run: Run) -> Iterator[bytes]:
     run.question = clean(run.question)
     outline = Outline.of(run)
     tree = Tree(outline, bounded=False)  # there is nobody to ask for the rest
-    tree.follow_ups = list(run.follow_up_set.all()) if run.follow_ups else []
+    tree.add_follow_ups(run)
     for piece in _pieces(run, outline, tree):
         yield _offline(piece).encode("utf-8", "replace")
 
